@@ -1,0 +1,392 @@
+"""The one tensor layout: a forest of token segments, and the views of it that formulas see.
+
+A prompt is a root segment and each of its responses a child; a token attends to its own segment causally and to all
+of its segment's ancestors. Nothing is padded and a shared prompt stands in the batch once.
+
+    prompt   p0 p1 p2          segment 0, parent -1, positions 0 1 2
+    answer 0          a0 a1    segment 1, parent  0, positions 3 4,  previous(a0) = index of p2
+    answer 1          b0 b1 b2 segment 2, parent  0, positions 3 4 5, previous(b0) = index of p2
+
+"Shift by one" is wrong here: `previous` says whose hidden state predicts each token. A prompt with one response is
+one segment. Rows (`R`) are responses; counted tokens (`N`) are in (row, offset) order, so two models may see different
+prompts before the same responses and still agree on what entry `n` means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from whet.types import Rollout
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenBatch:
+    """Flat tokens `[T]`, the segments they stand in `[S]`, and which of them count `[N]` for which response `[R]`.
+
+    `columns` hold what is known without gradient: `token` `[N]` (old, reference, advantage …), `response` `[R]`
+    (reward, label …), `pair` `[P]` (margin, weight …), `label` `[L]` (step labels).
+    `unit` `[R]` marks rows that must stay in one piece (the two of a pair); `group` `[R]` marks siblings.
+    """
+
+    tokens: Tensor
+    positions: Tensor
+    segment: Tensor
+    parent: Tensor
+    previous: Tensor
+    counted: Tensor
+    row: Tensor
+    last: Tensor
+    leaf: Tensor
+    group: Tensor
+    unit: Tensor
+    pairs: Tensor
+    label_at: Tensor
+    label_row: Tensor
+    token: Mapping[str, Tensor] = field(default_factory=dict)
+    response: Mapping[str, Tensor] = field(default_factory=dict)
+    pair: Mapping[str, Tensor] = field(default_factory=dict)
+    label: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        return self.last.numel()
+
+    @property
+    def length(self) -> Tensor:
+        """Counted tokens of each response, `[R]`."""
+        return torch.bincount(self.row, minlength=self.rows)
+
+    @property
+    def targets(self) -> Tensor:
+        """The counted tokens' ids, `[N]`."""
+        return self.tokens[self.counted]
+
+    @property
+    def sources(self) -> Tensor:
+        """Index into `[T]` of the hidden state that predicts each counted token, `[N]`."""
+        return self.previous[self.counted]
+
+    def with_columns(
+        self,
+        *,
+        token: Mapping[str, Tensor] | None = None,
+        response: Mapping[str, Tensor] | None = None,
+        pair: Mapping[str, Tensor] | None = None,
+    ) -> TokenBatch:
+        """The same layout with more columns, each checked against the axis it claims."""
+        for name, columns, size in (
+            ("token", token, self.counted.numel()),
+            ("response", response, self.rows),
+            ("pair", pair, self.pairs.shape[0]),
+        ):
+            for key, value in (columns or {}).items():
+                assert value.shape[0] == size, f"{name} column {key!r} has {value.shape[0]} entries, not {size}"
+        return replace(
+            self,
+            token={**self.token, **(token or {})},
+            response={**self.response, **(response or {})},
+            pair={**self.pair, **(pair or {})},
+        )
+
+    def to(self, device: torch.device | str) -> TokenBatch:
+        """The same batch on another device."""
+        moved = {
+            name: (
+                value.to(device)
+                if isinstance(value, Tensor)
+                else {key: column.to(device) for key, column in value.items()}
+            )
+            for name in self.__slots__
+            for value in (getattr(self, name),)
+        }
+        return TokenBatch(**moved)
+
+    def take(self, rows: Tensor) -> TokenBatch:
+        """The sub-batch of these rows (ascending), with the segments they need and nothing else.
+
+        A pair or label is kept where all of its rows are.
+        """
+        keep_row = torch.zeros(self.rows, dtype=torch.bool)
+        keep_row[rows] = True
+        keep_segment = self._needed_segments(keep_row)
+        keep_token = keep_segment[self.segment]
+        keep_counted, keep_label = keep_row[self.row], keep_row[self.label_row]
+        keep_pair = keep_row[self.pairs].all(dim=1)
+        new_token, new_segment, new_row = _renumber(keep_token), _renumber(keep_segment), _renumber(keep_row)
+        return TokenBatch(
+            tokens=self.tokens[keep_token],
+            positions=self.positions[keep_token],
+            segment=new_segment[self.segment[keep_token]],
+            parent=_remap(new_segment, self.parent[keep_segment]),
+            previous=_remap(new_token, self.previous[keep_token]),
+            counted=new_token[self.counted[keep_counted]],
+            row=new_row[self.row[keep_counted]],
+            last=new_token[self.last[keep_row]],
+            leaf=new_segment[self.leaf[keep_row]],
+            group=self.group[keep_row],
+            unit=self.unit[keep_row],
+            pairs=new_row[self.pairs[keep_pair]],
+            label_at=new_token[self.label_at[keep_label]],
+            label_row=new_row[self.label_row[keep_label]],
+            token={key: value[keep_counted] for key, value in self.token.items()},
+            response={key: value[keep_row] for key, value in self.response.items()},
+            pair={key: value[keep_pair] for key, value in self.pair.items()},
+            label={key: value[keep_label] for key, value in self.label.items()},
+        )
+
+    def _needed_segments(self, keep_row: Tensor) -> Tensor:
+        keep = torch.zeros(self.parent.numel(), dtype=torch.bool)
+        frontier = self.leaf[keep_row]
+        while frontier.numel():
+            keep[frontier] = True
+            frontier = self.parent[frontier]
+            frontier = frontier[frontier >= 0].unique()
+        return keep
+
+    def split(self, budget: int) -> list[TokenBatch]:
+        """Pieces of at most `budget` tokens: whole groups where they fit, else by unit with the prompt recomputed.
+
+        A single unit over the budget is a piece of its own. Every row is in exactly one piece, in order.
+        """
+        if self.tokens.numel() <= budget:
+            return [self]
+        return [self.take(torch.tensor(rows)) for rows in _fill(self._costs(budget), budget)]
+
+    def _costs(self, budget: int) -> list[tuple[list[int], int]]:
+        """(rows, tokens) of each indivisible piece, in row order."""
+        size = torch.bincount(self.segment, minlength=self.parent.numel())
+        own, chain = size[self.leaf], self._chain_sizes(size)[self.leaf]
+        by_group = _gather_rows(self.group)
+        whole = {g: int((chain - own)[rows].max() + own[rows].sum()) for g, rows in by_group.items()}
+        merged = _merge_units(by_group, self.unit)
+        out: list[tuple[list[int], int]] = []
+        for groups, rows in merged:
+            cost = sum(whole[g] for g in groups)
+            if cost <= budget:
+                out.append((rows, cost))
+                continue
+            for unit in _gather_rows(self.unit[torch.tensor(rows)]).values():
+                members = [rows[i] for i in unit]
+                shared = int((chain - own)[members].max()) if len(set(self.group[members].tolist())) == 1 else 0
+                cost = shared + int(own[members].sum()) if shared else int(chain[members].sum())
+                out.append((members, cost))
+        return out
+
+    def _chain_sizes(self, size: Tensor) -> Tensor:
+        """Tokens of each segment with all of its ancestors, `[S]`."""
+        total, up = size.clone(), self.parent.clone()
+        while bool((up >= 0).any()):
+            has = up >= 0
+            total[has] += size[up[has]]
+            up[has] = self.parent[up[has]]
+        return total
+
+
+def _renumber(keep: Tensor) -> Tensor:
+    return keep.cumsum(0) - 1
+
+
+def _remap(new: Tensor, old: Tensor) -> Tensor:
+    return torch.where(old >= 0, new[old.clamp(min=0)], old)
+
+
+def _gather_rows(key: Tensor) -> dict[int, list[int]]:
+    out: dict[int, list[int]] = {}
+    for row, value in enumerate(key.tolist()):
+        out.setdefault(value, []).append(row)
+    return out
+
+
+def _merge_units(by_group: Mapping[int, list[int]], unit: Tensor) -> list[tuple[list[int], list[int]]]:
+    """Groups joined where a unit spans two of them (KTO's mismatched pairs, pairs whose prompts differ)."""
+    owner: dict[int, int] = {}
+    joined: dict[int, tuple[list[int], list[int]]] = {}
+    for group, rows in by_group.items():
+        touched = sorted({owner[u] for u in unit[rows].tolist() if u in owner})
+        groups, members = joined.pop(touched[0]) if touched else ([], [])
+        for other in touched[1:]:
+            more_groups, more_members = joined.pop(other)
+            groups, members = groups + more_groups, members + more_members
+        joined[group] = (groups + [group], members + rows)
+        for u in unit[joined[group][1]].tolist():
+            owner[u] = group
+    return [(groups, sorted(rows)) for groups, rows in joined.values()]
+
+
+def _fill(costs: Iterable[tuple[list[int], int]], budget: int) -> list[list[int]]:
+    """First fit in order: pieces of rows whose costs add up to at most the budget."""
+    pieces: list[list[int]] = []
+    room = 0
+    for rows, cost in costs:
+        if not pieces or cost > room:
+            pieces.append([])
+            room = budget
+        pieces[-1] += rows
+        room -= cost
+    return [sorted(piece) for piece in pieces]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tree:
+    """What `pack` is given: sibling rollouts, the pairs among them as (chosen, rejected) positions, and columns.
+
+    `unit` joins rows that must stay together; by default every pair does, and every other row stands alone.
+    """
+
+    rollouts: Sequence[Rollout]
+    pairs: Sequence[tuple[int, int]] = ()
+    response: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    pair: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    labels: Sequence[Sequence[tuple[int, float]]] = ()
+    unit: Sequence[int] | None = None
+
+
+def pack(trees: Sequence[Tree]) -> TokenBatch:
+    """Trees of sibling rollouts → one forest; equal prompts inside a tree become one root segment.
+
+    >>> from whet.types import Rollout
+    >>> def r(*tokens): return Rollout(task_id="t", tokens=tokens, mask=(False, False) + (True,) * (len(tokens) - 2),
+    ...                                source=("prompt",) * 2 + ("sampled",) * (len(tokens) - 2))
+    >>> b = pack([Tree(rollouts=(r(1, 2, 3), r(1, 2, 4, 5)))])
+    >>> b.tokens.tolist(), b.segment.tolist(), b.positions.tolist()
+    ([1, 2, 3, 4, 5], [0, 0, 1, 2, 2], [0, 1, 2, 2, 3])
+    >>> b.previous.tolist(), b.counted.tolist(), b.row.tolist()
+    ([-1, 0, 1, 1, 3], [2, 3, 4], [0, 1, 1])
+    """
+    build = _Builder()
+    for number, tree in enumerate(trees):
+        build.add(number, tree)
+    return build.batch()
+
+
+class _Builder:
+    """Lists that grow tree by tree, and become tensors once."""
+
+    def __init__(self) -> None:
+        self.tokens: list[int] = []
+        self.positions: list[int] = []
+        self.segment: list[int] = []
+        self.parent: list[int] = []
+        self.previous: list[int] = []
+        self.counted: list[int] = []
+        self.row: list[int] = []
+        self.last: list[int] = []
+        self.leaf: list[int] = []
+        self.group: list[int] = []
+        self.unit: list[int] = []
+        self.pairs: list[tuple[int, int]] = []
+        self.label_at: list[int] = []
+        self.label_row: list[int] = []
+        self.label: list[float] = []
+        self.response: dict[str, list[float]] = {}
+        self.pair: dict[str, list[float]] = {}
+        self.units = 0
+
+    def add(self, number: int, tree: Tree) -> None:
+        first = len(self.last)
+        roots: dict[tuple[int, ...], tuple[int, int]] = {}
+        shared = [r.prompt for r in tree.rollouts]
+        for rollout in tree.rollouts:
+            prompt = rollout.prompt
+            if shared.count(prompt) == 1 or not prompt:
+                self._alone(rollout)
+            else:
+                if prompt not in roots:
+                    roots[prompt] = self._segment(prompt, parent=-1, previous=-1, start=0)
+                self._child(rollout, *roots[prompt])
+            self.group.append(number)
+        self._columns(tree, first)
+
+    def _segment(self, tokens: Sequence[int], *, parent: int, previous: int, start: int) -> tuple[int, int]:
+        """Append one segment; returns (segment, index of its last token)."""
+        base, number = len(self.tokens), len(self.parent)
+        self.tokens += tokens
+        self.positions += range(start, start + len(tokens))
+        self.segment += [number] * len(tokens)
+        self.previous += [previous, *range(base, base + len(tokens) - 1)][: len(tokens)]
+        self.parent.append(parent)
+        return number, len(self.tokens) - 1
+
+    def _alone(self, rollout: Rollout) -> None:
+        base = len(self.tokens)
+        segment, _ = self._segment(rollout.tokens, parent=-1, previous=-1, start=0)
+        self._response(rollout, base, segment, skip=0)
+
+    def _child(self, rollout: Rollout, root: int, root_last: int) -> None:
+        base, skip = len(self.tokens), rollout.prompt_length
+        segment, _ = self._segment(rollout.response, parent=root, previous=root_last, start=skip)
+        self._response(rollout, base, segment, skip=skip)
+
+    def _response(self, rollout: Rollout, base: int, segment: int, *, skip: int) -> None:
+        row = len(self.last)
+        where = [base + i - skip for i, counts in enumerate(rollout.mask) if counts]
+        assert not where or self.previous[where[0]] >= 0, "a counted token needs a token before it"
+        self.counted += where
+        self.row += [row] * len(where)
+        self.last.append(len(self.tokens) - 1)
+        self.leaf.append(segment)
+
+    def _columns(self, tree: Tree, first: int) -> None:
+        rows = len(tree.rollouts)
+        self.pairs += [(first + a, first + b) for a, b in tree.pairs]
+        units = list(tree.unit) if tree.unit is not None else _pair_units(rows, tree.pairs)
+        self.unit += [self.units + u for u in units]
+        self.units += max(units, default=-1) + 1
+        for name, values in tree.response.items():
+            assert len(values) == rows, f"column {name!r} has {len(values)} values for {rows} responses"
+            self.response.setdefault(name, []).extend(values)
+        for name, values in tree.pair.items():
+            self.pair.setdefault(name, []).extend(values)
+        for i, steps in enumerate(tree.labels):
+            end, size = self.last[first + i], len(tree.rollouts[i].tokens)
+            self.label_at += [end - (size - 1 - at) for at, _ in steps]
+            self.label_row += [first + i] * len(steps)
+            self.label += [value for _, value in steps]
+
+    def batch(self) -> TokenBatch:
+        def index(values: Sequence[int]) -> Tensor:
+            return torch.tensor(values, dtype=torch.long)
+
+        def numbers(columns: Mapping[str, Sequence[float]], size: int, axis: str) -> dict[str, Tensor]:
+            for name, values in columns.items():
+                assert len(values) == size, f"{axis} column {name!r} is missing for some rows"
+            return {name: torch.tensor(values, dtype=torch.float32) for name, values in columns.items()}
+
+        return TokenBatch(
+            tokens=index(self.tokens),
+            positions=index(self.positions),
+            segment=index(self.segment),
+            parent=index(self.parent),
+            previous=index(self.previous),
+            counted=index(self.counted),
+            row=index(self.row),
+            last=index(self.last),
+            leaf=index(self.leaf),
+            group=index(self.group),
+            unit=index(self.unit),
+            pairs=index([i for pair in self.pairs for i in pair]).view(-1, 2),
+            label_at=index(self.label_at),
+            label_row=index(self.label_row),
+            response=numbers(self.response, len(self.last), "response"),
+            pair=numbers(self.pair, len(self.pairs), "pair"),
+            label={"label": torch.tensor(self.label, dtype=torch.float32)},
+        )
+
+
+def _pair_units(rows: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
+    """Rows joined by pairs share a unit; numbered from 0 in order of first appearance."""
+    parent = list(range(rows))
+
+    def find(i: int) -> int:
+        while parent[i] != i:
+            i = parent[i]
+        return i
+
+    for a, b in pairs:
+        parent[max(find(a), find(b))] = min(find(a), find(b))
+    names = {root: n for n, root in enumerate(dict.fromkeys(find(i) for i in range(rows)))}
+    return [names[find(i)] for i in range(rows)]
