@@ -1,0 +1,139 @@
+"""The rows of a run's logs: which logs there are, what a row must have, and how rows are set aside without losing one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from whet.errors import RunError
+from whet.files import OS_FILES, Files, explained, write_file
+from whet.plain import nearest, parse_row, read_lines
+
+Row = Mapping[str, Any]
+
+LOGS: Final = ("metrics", "timing", "rollouts", "evals", "events")
+STEPPED: Final = ("metrics", "timing", "rollouts", "evals")
+"""The logs whose rows belong to a step and are set aside with it."""
+
+ROLLOUT_COLUMNS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "run": "name of the run's folder",
+        "stage": "name of the stage, or null outside a recipe",
+        "step": "the step that learned from this rollout",
+        "task_id": "the task it answers",
+        "occurrence": "how often this task had come before in the run",
+        "index": "place among its siblings, 0 to K - 1",
+        "prompt": "the prompt as text, template included",
+        "completion": "the completion as text",
+        "tokens": "ids of the completion's tokens",
+        "source": "who wrote each token, as runs: [[source, count], …]",
+        "logprobs": "log-probability of each token under the sampler at its temperature, untruncated",
+        "advantage": "what the update used: one number, or one per token",
+        "reward": "the score, null where it could not be judged",
+        "parts": "the score's parts by name",
+        "stopped": "why it ended",
+        "length": "tokens the policy wrote",
+    }
+)
+ROLLOUT_EXTRAS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "ratio": "probability ratio of each token at the last update, new over old",
+        "gold": "the lab world's exact reward, never trained on",
+        "fault": "candidate or infrastructure, where scoring failed",
+        "columns": "the task's own columns",
+    }
+)
+
+
+_TIME_WORDS: Final = ("seconds", "time", "timestamp", "per_second", "eta")
+
+
+def check_row(name: str, row: Row) -> None:
+    if name in STEPPED and not isinstance(row.get("step"), int):
+        raise RunError(f"a row of {name} needs its step, an int; got {row.get('step')!r}")
+    if name == "metrics":
+        clocks = [key for key in row if key.rsplit("/", 1)[-1].endswith(_TIME_WORDS)]
+        if clocks:
+            raise RunError(
+                f"metrics hold no clock values, so that equal runs have equal bytes: write {', '.join(clocks)} to timing"
+            )
+    if name == "rollouts":
+        _check_rollout(row)
+
+
+def _check_rollout(row: Row) -> None:
+    missing = [key for key in ROLLOUT_COLUMNS if key not in row]
+    known = (*ROLLOUT_COLUMNS, *ROLLOUT_EXTRAS)
+    unknown = [f"{key!r}{nearest(key, known)}" for key in row if key not in known]
+    if missing or unknown:
+        raise RunError(
+            f"a rollout row misses {missing or 'nothing'} and has unknown {unknown or 'nothing'}; see ROLLOUT_COLUMNS"
+        )
+    count = len(row["tokens"])
+    if row["logprobs"] is not None and len(row["logprobs"]) != count:
+        raise RunError(f"a rollout row has {count} tokens and {len(row['logprobs'])} logprobs")
+    if sum(run for _, run in row["source"]) != count:
+        raise RunError(f"a rollout row has {count} tokens and sources for {sum(run for _, run in row['source'])}")
+
+
+def set_aside_after(path: Path, step: int, *, files: Files = OS_FILES) -> int:
+    """Set the rows of steps after `step` aside; returns how many lines.
+
+    An unreadable line (a power cut may leave pages of zeros behind the last durable row) is tolerated only where every later row goes too.
+    """
+    if not path.exists():
+        return 0
+    cut, lines, unreadable = None, 0, None
+    for number, offset, line in read_lines(path):
+        row = parse_row(line)
+        unreadable = number if row is None and unreadable is None else unreadable
+        late = row is None or row.get("step", step) > step
+        if late and cut is None:
+            cut = offset
+        elif not late and cut is not None:
+            why = "is not a row" if unreadable else f"belongs to step {step} or before but follows a later step"
+            raise RunError(
+                f"{path}, line {unreadable or number} {why}: the file was changed after it was written; "
+                "restore it or remove that line"
+            )
+        lines += cut is not None
+    if cut is not None:
+        _move_tail(path, cut, files)
+    return lines
+
+
+def set_torn_end_aside(path: Path, *, files: Files = OS_FILES) -> int:
+    """Move an unfinished last line out of the way; returns its size in bytes."""
+    size = path.stat().st_size if path.exists() else 0
+    if size == 0:
+        return 0
+    with path.open("rb") as stream:
+        stream.seek(size - 1)
+        if stream.read(1) == b"\n":
+            return 0
+    whole = max((offset + len(line) + 1 for _, offset, line in read_lines(path)), default=0)
+    _move_tail(path, whole, files)
+    return size - whole
+
+
+def _move_tail(path: Path, cut: int, files: Files) -> None:
+    """Copy the end of a log to a numbered file, durably, and only then cut it off."""
+    number = 1
+    while (aside := path.with_name(f"{path.stem}.set_aside-{number}.jsonl")).exists():
+        number += 1
+    temporary = path.with_name(f".tmp_{aside.name}_{os.getpid()}")
+    with explained(f"set rows of {path} aside"), path.open("rb") as stream:
+        stream.seek(cut)
+        temporary.unlink(missing_ok=True)
+        write_file(temporary, iter(lambda: stream.read(1 << 20), b""), files=files)
+        files.rename(temporary, aside)
+        files.fsync_folder(path.parent)
+        descriptor = files.append(path)
+        try:
+            files.truncate(descriptor, cut)
+            files.fsync(descriptor)
+        finally:
+            files.close(descriptor)
