@@ -1,0 +1,401 @@
+"""Shelves: named functions of one signature, one method a file, known without importing them.
+
+A `Shelf` belongs to a torch-free package and is filled by the files of a sibling package that may import torch::
+
+    whet/losses/__init__.py          preference_loss = Shelf("preference loss", "whet.losses.preference")
+    whet/losses/preference/dpo.py    @preference_loss
+                                     def dpo(chosen, rejected, *, beta: float = 0.1): ...
+
+What a file offers is read with `ast`: the name, the docstring, the options (keyword-only parameters with their type and
+default) and what the decorator declares. So listing, explaining and checking options need no import of the file; `get`
+imports it and asserts that what it registered is what was read. The decorator leaves the function a plain function.
+The decorator's name is the shelf's kind with underscores, under which the shelf must be imported.
+
+A `Choice` is the value that names a member in a configuration: `loss: dpo` or `loss: {name: dpo, beta: 0.2}`. A field
+of type `Annotated[Choice, preference_loss]` checks name and options against the shelf and fills in the defaults.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeVar, cast, get_type_hints, overload
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import CoreSchema, PydanticCustomError, PydanticSerializationError, core_schema, to_json
+
+from whet.errors import ConfigError
+from whet.members import REQUIRED, Entry, option_of, read_members
+
+DECLARATIONS = ("needs", "couples", "beside", "breaks")
+"""What a decorator may declare unless its shelf says otherwise: a misspelt declaration must not go unread."""
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Problem = tuple[tuple[str | int, ...], str]
+
+
+def nearest(word: str, candidates: Iterable[str]) -> str:
+    """The closest of `candidates` as the tail of a sentence, or nothing when none is close.
+
+    >>> nearest("dpoo", ["dpo", "ipo", "kto"])
+    ' (did you mean dpo?)'
+    >>> nearest("zzz", ["dpo"])
+    ''
+    """
+    names = sorted(set(candidates))
+    lowered = {name.lower(): name for name in reversed(names)}
+    close = difflib.get_close_matches(word.lower(), lowered, n=1, cutoff=0.6)
+    return f" (did you mean {lowered[close[0]]}?)" if close else ""
+
+
+def listed(names: Sequence[str], *, most: int = 40) -> str:
+    """Names for the end of a sentence; a long list is cut and says so.
+
+    >>> listed(["a", "b", "c"], most=2), listed([])
+    ('a, b and 1 more', 'none')
+    """
+    if not names:
+        return "none"
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One member of a shelf with its options, as a configuration writes it.
+
+    >>> Choice("dpo", {"beta": 0.2})
+    Choice('dpo', beta=0.2)
+    >>> Choice("dpo", {"beta": 0.2}) == Choice("dpo")
+    False
+    """
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "options", MappingProxyType(dict(self.options)))
+
+    def __hash__(self) -> int:
+        return hash((self.name, repr(sorted(self.options.items()))))
+
+    def __reduce__(self) -> tuple[type[Choice], tuple[str, dict[str, Any]]]:
+        return Choice, (self.name, dict(self.options))
+
+    def __repr__(self) -> str:
+        return f"Choice({', '.join([repr(self.name), *(f'{key}={value!r}' for key, value in self.options.items())])})"
+
+    def tree(self) -> dict[str, Any]:
+        """The mapping form, `{name: ..., option: ...}`."""
+        return {"name": self.name, **self.options}
+
+
+class Shelf:
+    """Named functions of one signature: the files of `package`, and what is added from outside.
+
+    `kind` is what people read ("preference loss") and, with underscores, the decorator's name. `types` holds the type
+    aliases that annotations of options may use; `declares` the keywords that the decorator accepts.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        package: str,
+        *,
+        types: Mapping[str, Any] = MappingProxyType({}),
+        declares: Iterable[str] = DECLARATIONS,
+    ) -> None:
+        self.kind = kind
+        self.package = package
+        self.decorator = kind.replace(" ", "_")
+        self.declares = tuple(declares)
+        self._types = dict(types)
+        self._index: dict[str, Entry] | None = None
+        self._functions: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {}
+
+    def __repr__(self) -> str:
+        return f"Shelf({self.kind!r}, {self.package!r})"
+
+    @overload
+    def __call__(self, function: Function, /) -> Function: ...
+
+    @overload
+    def __call__(self, function: None = None, /, **declarations: Any) -> Callable[[Function], Function]: ...
+
+    def __call__(self, function: Callable[..., Any] | None = None, /, **declarations: Any) -> Any:
+        """Decorate a function of this shelf, plainly or with declarations; the function itself is returned."""
+        if function is None:
+            return functools.partial(self._put, declarations)
+        return self._put({}, function)
+
+    def _put(self, declarations: dict[str, Any], function: Function) -> Function:
+        if self._owns(_source_of(function)):
+            self._functions[function.__name__] = (function, declarations)
+        else:
+            self.add(function, **declarations)
+        return function
+
+    def names(self) -> tuple[str, ...]:
+        """All names on the shelf, sorted; imports no member."""
+        return tuple(sorted(self._read()))
+
+    def entries(self) -> tuple[Entry, ...]:
+        """All entries, by name; imports no member."""
+        return tuple(self._read()[name] for name in self.names())
+
+    def entry(self, name: str) -> Entry:
+        """What is known of one member; imports nothing. An unknown name is an error with the nearest one."""
+        found = self._read().get(name)
+        if found is None:
+            raise ConfigError(self._unknown(name))
+        return found
+
+    def get(self, name: str) -> Callable[..., Any]:
+        """The function itself; imports its file, and asserts that it registered what was read from it."""
+        entry = self.entry(name)
+        if name not in self._functions:
+            _import(entry)
+        assert name in self._functions, f"{entry.place}: {name} did not register on {self!r} when imported"
+        function, declarations = self._functions[name]
+        assert declarations == entry.declarations, f"{entry.place}: {name} declares {declarations} only at run time"
+        defaults = {option.name: option.default for option in entry.options}
+        assert _defaults(function) == defaults, f"{entry.place}: the options of {name} differ at run time"
+        return function
+
+    def bind(self, name: str, **options: Any) -> functools.partial[Any]:
+        """The function with its options checked and filled in, ready to be called with its inputs alone."""
+        checked = self.check(name, options)
+        return functools.partial(self.get(name), **checked)
+
+    def check(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options of `name`, complete and of the declared types, or one error that names every problem."""
+        entry = self.entry(name)
+        values, problems = _fill(entry, options)
+        if problems:
+            lines = [f"{self.kind} {name}: {'.'.join(map(str, at))}: {text}" for at, text in problems]
+            raise ConfigError("\n".join(lines))
+        return values
+
+    def choose(self, name: str, **options: Any) -> Choice:
+        """A checked and complete `Choice`; imports no member."""
+        return Choice(name, self.check(name, options))
+
+    def add(self, source: str | Path | Callable[..., Any], **declarations: Any) -> tuple[str, ...]:
+        """Take members from outside the package: a function, or a Python file whose functions carry the decorator.
+
+        A second member of one name is refused, naming both files; the names added are returned.
+        """
+        if callable(source):
+            entry = self._entry_of(source, declarations)
+            self._take(entry)
+            self._functions[entry.name] = (source, declarations)
+            return (entry.name,)
+        found = self.members_of(source)
+        if not found:
+            raise ConfigError(f"{source} has no function decorated with @{self.decorator}, so it adds no {self.kind}")
+        for entry in found:
+            self._take(entry)
+        return tuple(entry.name for entry in found)
+
+    def members_of(self, path: str | Path) -> list[Entry]:
+        """What a file from outside offers to this shelf; nothing is added and nothing imported."""
+        file = Path(path).resolve()
+        return self._members(file, _outside_name(file))
+
+    def _read(self) -> dict[str, Entry]:
+        if self._index is None:
+            index: dict[str, Entry] = {}
+            for path, module in _files(self.package):
+                for entry in self._members(path, module):
+                    _shelve(index, entry, kind=self.kind)
+            self._index = index
+        return self._index
+
+    def _take(self, entry: Entry) -> None:
+        _shelve(self._read(), entry, kind=self.kind)
+
+    def _members(self, path: Path, module: str) -> list[Entry]:
+        return read_members(path, module=module, decorator=self.decorator, types=self._types, declares=self.declares)
+
+    def _owns(self, path: Path) -> bool:
+        """True for a file whose members are read with `ast`: the package's own, and files that were added."""
+        if any(path.is_relative_to(root) for root in _roots(self.package)):
+            return True
+        return self._index is not None and any(e.path == path and e.from_file for e in self._index.values())
+
+    def _entry_of(self, function: Callable[..., Any], declarations: dict[str, Any]) -> Entry:
+        """The entry of a function that was handed over; its annotations may be strings or types."""
+        plain = inspect.unwrap(function)
+        name = getattr(function, "__name__", repr(function))
+        if not inspect.isfunction(plain):
+            raise ConfigError(f"{name} is no plain function, so it cannot be a {self.kind}; wrap it in a def")
+        for key in declarations:
+            if key not in self.declares:
+                raise ConfigError(f"{name} declares {key!r}; a {self.kind} may declare {listed(self.declares)}")
+        parameters = inspect.signature(function).parameters.values()
+        options = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
+        try:
+            hints = get_type_hints(plain, localns=self._types) if options else {}
+        except NameError as error:
+            raise ConfigError(f"{name} has an option of a type that is not known here: {error}") from error
+        return Entry(
+            name=name,
+            module=plain.__module__,
+            path=_source_of(function),
+            line=plain.__code__.co_firstlineno,
+            doc=inspect.getdoc(function) or "",
+            page=getattr(sys.modules.get(plain.__module__), "__doc__", "") or "",
+            inputs=tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)),
+            options=tuple(option_of(p.name, hints.get(p.name, Any), p.default) for p in options),
+            declarations=MappingProxyType(declarations),
+            from_file=False,
+        )
+
+    def _unknown(self, name: str) -> str:
+        near = nearest(name, self.names())
+        return f"no {self.kind} is called {name!r}{near}; there are: {listed(self.names())}"
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
+        """`Annotated[Choice, shelf]` is a field that takes a name, a mapping with a name, or a `Choice`."""
+        to_tree = core_schema.plain_serializer_function_ser_schema(Choice.tree)
+        return core_schema.no_info_plain_validator_function(self._parse, serialization=to_tree)
+
+    def _parse(self, given: Any) -> Choice:
+        """Name, mapping or `Choice` → a complete `Choice`; all problems at once, each with its key inside the value."""
+        if isinstance(given, str):
+            given = {"name": given}
+        tree: Any = given.tree() if isinstance(given, Choice) else given
+        name: Any = cast("dict[str, Any]", tree).get("name") if isinstance(tree, dict) else None
+        if not isinstance(name, str):
+            raise _problems([((), f"must name a {self.kind}: {listed(self.names())}")])
+        if name not in self.names():
+            raise _problems([(("name",), self._unknown(name))])
+        values, problems = _fill(self.entry(name), {key: value for key, value in tree.items() if key != "name"})
+        if problems:
+            raise _problems(problems)
+        return Choice(name, values)
+
+
+def plug(path: str | Path, shelves: Iterable[Shelf]) -> dict[str, tuple[str, ...]]:
+    """Add one file to every shelf it has a decorated function for: kind → names. None at all is an error."""
+    file = Path(path).resolve()
+    shelves = tuple(shelves)
+    takers = [shelf for shelf in shelves if shelf.members_of(file)]
+    if not takers:
+        decorators = listed([f"@{shelf.decorator}" for shelf in shelves])
+        raise ConfigError(f"{path} adds nothing: none of its functions is decorated with one of {decorators}")
+    return {shelf.kind: shelf.add(file) for shelf in takers}
+
+
+def validate(kind: Any, value: Any) -> Any:
+    """`value` as a type a configuration can hold: strict (true is no number, "1" is no number), except that an integer
+    is a number and a list may stand for a tuple.
+
+    >>> validate(tuple[float, float], [1, 0.5])
+    (1.0, 0.5)
+    """
+    adapter = TypeAdapter(kind, config=ConfigDict(strict=True, allow_inf_nan=False))
+    return adapter.validate_json(to_json(value, inf_nan_mode="constants"))
+
+
+def complaint(error: Mapping[str, Any]) -> str:
+    """What pydantic says of one value, in our words.
+
+    >>> complaint({"msg": "Input should be greater than 0", "input": -1})
+    'got -1, must be greater than 0'
+    """
+    text = str(error["msg"]).replace("Input should be", "must be").removeprefix("Value error, ")
+    return f"got {error['input']!r}, {text[:1].lower()}{text[1:]}"
+
+
+def _problems(problems: list[Problem]) -> PydanticCustomError:
+    text = "; ".join(text for _, text in problems)
+    return PydanticCustomError("choice", "{text}", {"text": text, "problems": problems})
+
+
+def _fill(entry: Entry, options: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    """All options of an entry, given or by default, and what is wrong with the given ones."""
+    known = {option.name: option for option in entry.options}
+    problems: list[Problem] = [
+        ((key,), f"{entry.name} has no option {key!r}{nearest(key, known)}; its options: {_described(entry)}")
+        for key in options
+        if key not in known
+    ]
+    values: dict[str, Any] = {}
+    for option in entry.options:
+        given = options.get(option.name, option.default)
+        if given is REQUIRED:
+            problems.append(((option.name,), f"{entry.name} needs this option: {option.text}"))
+            continue
+        try:
+            values[option.name] = validate(option.type, given)
+        except ValidationError as error:
+            problems += [((option.name, *e["loc"]), complaint(e)) for e in error.errors()]
+        except PydanticSerializationError:
+            problems.append(((option.name,), f"got {given!r}, allowed: {option.text}"))
+    return values, problems
+
+
+def _described(entry: Entry) -> str:
+    return listed([f"{option.name} ({option.text})" for option in entry.options])
+
+
+def _shelve(index: dict[str, Entry], entry: Entry, *, kind: str) -> None:
+    """Put an entry into the index; only the same source may be read again (a reload, a notebook's cell)."""
+    there = index.get(entry.name)
+    typed_in = there is not None and there.module == entry.module == "__main__"
+    if there is not None and there.path != entry.path and not typed_in:
+        raise ConfigError(f"two members are called {kind} {entry.name!r}: {there.place} and {entry.place}; rename one")
+    index[entry.name] = entry
+
+
+def _source_of(function: Callable[..., Any]) -> Path:
+    return Path(inspect.unwrap(function).__code__.co_filename).resolve()
+
+
+def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def _roots(package: str) -> list[Path]:
+    """The package's folders, or its one file; the package itself is not imported, only its parents are."""
+    spec = importlib.util.find_spec(package)
+    assert spec is not None, f"a shelf belongs to the package {package}, which does not exist"
+    where = spec.submodule_search_locations
+    return [Path(folder).resolve() for folder in where] if where else [Path(str(spec.origin)).resolve()]
+
+
+def _files(package: str) -> list[tuple[Path, str]]:
+    """Python files at and below the package, each with its module name, in a fixed order."""
+    files: list[tuple[Path, str]] = []
+    for root in _roots(package):
+        for path in sorted(root.rglob("*.py")) if root.is_dir() else [root]:
+            inside = [part for part in path.relative_to(root).with_suffix("").parts if part != "__init__"]
+            files.append((path, ".".join([package, *inside]) if root.is_dir() else package))
+    return files
+
+
+def _outside_name(path: Path) -> str:
+    return f"whet_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+
+
+def _import(entry: Entry) -> None:
+    """Import an entry's file: by name inside a package, by path for a file from outside."""
+    if entry.module != _outside_name(entry.path):
+        importlib.import_module(entry.module)
+        return
+    spec = importlib.util.spec_from_file_location(entry.module, entry.path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[entry.module] = module
+    spec.loader.exec_module(module)
