@@ -25,11 +25,11 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from types import MappingProxyType, TracebackType
-from typing import Any, Final, Literal, Self
+from types import TracebackType
+from typing import Any, Literal, Self
 
 from whet.errors import RunError
-from whet.files import OS_FILES, Files, explained, make_folders, probe, replace_file, sweep, write_all, write_file
+from whet.files import OS_FILES, Files, explained, make_folders, probe, replace_file, sweep, write_all
 from whet.journal import Journal
 from whet.lock import take_lock
 from whet.plain import differences, json_hash, nearest, parse_row, read_lines, to_json, to_yaml
