@@ -1,0 +1,62 @@
+"""The forest's attention in plain operations, differentiated by torch: any device, dtype and soft-cap, in more memory.
+
+    S = soft-cap(scale · Q Kᵀ),  lse_p = log Σ_k exp S,  out = Σ_p exp(lse_p − lse) · softmax(S) V
+
+This is the page to read for what the fused paths compute; it serves where they do not (soft-capped scores).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from whet.models.flash import FAR, Part, gather
+
+
+def softmax_forest(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    sinks: Tensor | None,
+    *,
+    parts: Sequence[Part],
+    scale: float,
+    window: int | None,
+    softcap: float | None = None,
+) -> Tensor:
+    """query `[T, heads, d]`, key and value `[T, kv_heads, d]`, sinks `[heads]` or None → `[T, heads, d_value]`."""
+    wide = torch.promote_types(query.dtype, torch.float32)
+    out = torch.zeros(*query.shape[:2], value.shape[-1], dtype=wide, device=query.device)
+    lse = torch.full(query.shape[:2], -FAR, dtype=wide, device=query.device)
+    for part in parts:
+        o, logsum = _part(part, query, key, value, scale=scale, window=window, softcap=softcap)
+        at, o, logsum = part.query_tokens, part.tokens(o).to(wide), part.tokens(logsum)
+        whole = torch.logaddexp(lse[at], logsum)
+        merged = out[at] * (lse[at] - whole).exp()[..., None] + o * (logsum - whole).exp()[..., None]
+        out, lse = out.index_copy(0, at, merged), lse.index_copy(0, at, whole)
+    if sinks is not None:
+        out = out * (lse - torch.logaddexp(lse, sinks.to(wide))).exp()[..., None]
+    return out.to(query.dtype)
+
+
+def _part(
+    part: Part, query: Tensor, key: Tensor, value: Tensor, *, scale: float, window: int | None, softcap: float | None
+) -> tuple[Tensor, Tensor]:
+    """Output `[B, heads, Q, d]` and log-sum-exp `[B, heads, Q]` of one part."""
+    repeat = query.shape[1] // key.shape[1]
+    k, v = (gather(x, part.key).repeat_interleave(repeat, dim=1) for x in (key, value))
+    scores = gather(query, part.query) @ k.transpose(2, 3) * scale
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
+    scores = scores.to(torch.promote_types(query.dtype, torch.float32))
+    mask = part.mask(window, scores.dtype)
+    if mask is not None:
+        scores = scores + mask
+    elif part.own:
+        length = scores.shape[-1]
+        later = torch.ones(length, length, dtype=torch.bool, device=scores.device).triu(1)
+        scores = scores.masked_fill(later, -FAR)
+    lse = scores.logsumexp(-1)
+    return (scores - lse[..., None]).exp().to(v.dtype) @ v, lse
