@@ -7,16 +7,21 @@ type that a configuration can hold and a literal default; what the decorator dec
 from __future__ import annotations
 
 import ast
+import hashlib
+import importlib
+import importlib.util
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from inspect import Parameter
 from pathlib import Path
-from types import MappingProxyType, NoneType, UnionType
-from typing import Annotated, Any, Literal, Optional, Union, get_args, get_origin
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, Optional
 
 from pydantic import Field
 
 from whet.errors import ConfigError
+from whet.words import listed, type_text
 
 REQUIRED: Any = Parameter.empty
 """The default of an option that has none."""
@@ -74,30 +79,6 @@ class Entry:
         return self.doc.strip().partition("\n")[0]
 
 
-def type_text(kind: Any) -> str:
-    """A type as a user reads it.
-
-    >>> type_text(Literal["sum", "mean"]), type_text(tuple[float, ...] | None)
-    ('sum | mean', '[number, ...] | null')
-    >>> type_text(Annotated[float, Field(gt=0)])
-    'number > 0'
-    """
-    origin, arguments = get_origin(kind), get_args(kind)
-    if origin is Annotated:
-        return " ".join([type_text(arguments[0]), *_bounds(arguments[1:])])
-    if origin is Literal:
-        return " | ".join("null" if value is None else str(value) for value in arguments)
-    if origin in (Union, UnionType):
-        return " | ".join(type_text(argument) for argument in arguments)
-    if origin in (list, tuple):
-        inner = [type_text(a) if a is not Ellipsis else "..." for a in arguments] + ["..."] * (origin is list)
-        return f"[{', '.join(inner)}]"
-    if origin is dict:
-        return f"{{{type_text(arguments[0])}: {type_text(arguments[1])}}}"
-    words = {float: "number", int: "integer", bool: "true | false", str: "text", NoneType: "null", Path: "path"}
-    return words.get(kind) or getattr(kind, "__name__", str(kind))
-
-
 def option_of(name: str, kind: Any, default: Any) -> Option:
     """An option of a type, with the type in words."""
     return Option(name=name, type=kind, text=type_text(kind), default=default)
@@ -138,10 +119,39 @@ def read_members(
     return list(found.values())
 
 
-def _bounds(metadata: Iterable[Any]) -> list[str]:
-    signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
-    flat = [part for item in metadata for part in [item, *getattr(item, "metadata", ())]]
-    return [f"{sign} {getattr(part, key)}" for part in flat for key, sign in signs.items() if hasattr(part, key)]
+def roots_of(package: str) -> list[Path]:
+    """The package's folders, or its one file; the package itself is not imported, only its parents are."""
+    spec = importlib.util.find_spec(package)
+    assert spec is not None, f"a shelf belongs to the package {package}, which does not exist"
+    where = spec.submodule_search_locations
+    return [Path(folder).resolve() for folder in where] if where else [Path(str(spec.origin)).resolve()]
+
+
+def files_of(packages: Iterable[str]) -> dict[Path, str]:
+    """Python files at and below the packages, each with its module name, in a fixed order."""
+    files: dict[Path, str] = {}
+    for package in packages:
+        for root in roots_of(package):
+            for path in sorted(root.rglob("*.py")) if root.is_dir() else [root]:
+                inside = path.relative_to(root).with_suffix("").parts
+                files[path] = ".".join([package, *(part for part in inside if part != "__init__")])
+    return files
+
+
+def outside_name(path: Path) -> str:
+    return f"whet_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+
+
+def import_file(entry: Entry) -> None:
+    """Import an entry's file: by name inside a package, by path for a file from outside."""
+    if entry.module != outside_name(entry.path):
+        importlib.import_module(entry.module)
+        return
+    spec = importlib.util.spec_from_file_location(entry.module, entry.path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[entry.module] = module
+    spec.loader.exec_module(module)
 
 
 def _mark(node: ast.FunctionDef | ast.AsyncFunctionDef, decorator: str) -> ast.expr | None:
@@ -158,7 +168,7 @@ def _declarations(mark: ast.expr, declares: Iterable[str], *, at: str) -> Mappin
     allowed = tuple(declares)
     for keyword in mark.keywords if isinstance(mark, ast.Call) else []:
         if keyword.arg not in allowed:
-            raise ConfigError(f"{at}: the decorator declares {keyword.arg!r}; it may declare {', '.join(allowed)}")
+            raise ConfigError(f"{at}: the decorator declares {keyword.arg!r}; it may declare {listed(allowed)}")
         found[keyword.arg] = _literal(keyword.value, f"the declaration {keyword.arg!r}", at=at)
     return MappingProxyType(found)
 
@@ -176,9 +186,7 @@ def _options(
     return tuple(options)
 
 
-def _type(
-    node: ast.expr, names: dict[str, Any], aliases: dict[str, ast.expr], what: str, *, at: str
-) -> Any:
+def _type(node: ast.expr, names: dict[str, Any], aliases: dict[str, ast.expr], what: str, *, at: str) -> Any:
     """The type an annotation denotes, given the names it may use; nothing of the file itself runs."""
     for used in ast.walk(node):
         if isinstance(used, ast.Name) and used.id not in names:

@@ -17,56 +17,41 @@ of type `Annotated[Choice, preference_loss]` checks name and options against the
 
 from __future__ import annotations
 
-import difflib
 import functools
-import hashlib
-import importlib
-import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar, cast, get_type_hints, overload
+from typing import Any, Literal, TypeVar, cast, get_origin, get_type_hints, overload
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import CoreSchema, PydanticCustomError, PydanticSerializationError, core_schema, to_json
 
+import whet.types
 from whet.errors import ConfigError
-from whet.members import REQUIRED, Entry, option_of, read_members
+from whet.members import (
+    REQUIRED,
+    Entry,
+    Option,
+    files_of,
+    import_file,
+    option_of,
+    outside_name,
+    read_members,
+    roots_of,
+)
+from whet.words import complaint, listed, nearest
+
+__all__ = ["Choice", "Either", "Entry", "Option", "Shelf", "plug", "validate"]
 
 DECLARATIONS = ("needs", "couples", "beside", "breaks")
 """What a decorator may declare unless its shelf says otherwise: a misspelt declaration must not go unread."""
 
+_ALIASES = {name: value for name, value in vars(whet.types).items() if get_origin(value) is Literal}
 Function = TypeVar("Function", bound=Callable[..., Any])
 Problem = tuple[tuple[str | int, ...], str]
-
-
-def nearest(word: str, candidates: Iterable[str]) -> str:
-    """The closest of `candidates` as the tail of a sentence, or nothing when none is close.
-
-    >>> nearest("dpoo", ["dpo", "ipo", "kto"])
-    ' (did you mean dpo?)'
-    >>> nearest("zzz", ["dpo"])
-    ''
-    """
-    names = sorted(set(candidates))
-    lowered = {name.lower(): name for name in reversed(names)}
-    close = difflib.get_close_matches(word.lower(), lowered, n=1, cutoff=0.6)
-    return f" (did you mean {lowered[close[0]]}?)" if close else ""
-
-
-def listed(names: Sequence[str], *, most: int = 40) -> str:
-    """Names for the end of a sentence; a long list is cut and says so.
-
-    >>> listed(["a", "b", "c"], most=2), listed([])
-    ('a, b and 1 more', 'none')
-    """
-    if not names:
-        return "none"
-    rest = len(names) - most
-    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,30 +85,31 @@ class Choice:
 
 
 class Shelf:
-    """Named functions of one signature: the files of `package`, and what is added from outside.
+    """Named functions of one signature: what the files of `packages` decorate, and what is added from outside.
 
-    `kind` is what people read ("preference loss") and, with underscores, the decorator's name. `types` holds the type
-    aliases that annotations of options may use; `declares` the keywords that the decorator accepts.
+    `kind` is what people read ("preference loss") and, in lower case with underscores, the decorator's name. `types`
+    holds the type aliases that annotations of options may use beside those of `whet.types`; `declares` the keywords
+    that the decorator accepts.
     """
 
     def __init__(
         self,
         kind: str,
-        package: str,
-        *,
+        *packages: str,
         types: Mapping[str, Any] = MappingProxyType({}),
         declares: Iterable[str] = DECLARATIONS,
     ) -> None:
         self.kind = kind
-        self.package = package
-        self.decorator = kind.replace(" ", "_")
+        self.packages = packages
+        self.shelves = (self,)
+        self.decorator = kind.lower().replace(" ", "_")
         self.declares = tuple(declares)
-        self._types = dict(types)
+        self._types = {**_ALIASES, **types}
         self._index: dict[str, Entry] | None = None
         self._functions: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {}
 
     def __repr__(self) -> str:
-        return f"Shelf({self.kind!r}, {self.package!r})"
+        return f"Shelf({', '.join(map(repr, (self.kind, *self.packages)))})"
 
     @overload
     def __call__(self, function: Function, /) -> Function: ...
@@ -154,16 +140,13 @@ class Shelf:
 
     def entry(self, name: str) -> Entry:
         """What is known of one member; imports nothing. An unknown name is an error with the nearest one."""
-        found = self._read().get(name)
-        if found is None:
-            raise ConfigError(self._unknown(name))
-        return found
+        return _shelf_of(self.shelves, name)._read()[name]
 
     def get(self, name: str) -> Callable[..., Any]:
         """The function itself; imports its file, and asserts that it registered what was read from it."""
         entry = self.entry(name)
         if name not in self._functions:
-            _import(entry)
+            import_file(entry)
         assert name in self._functions, f"{entry.place}: {name} did not register on {self!r} when imported"
         function, declarations = self._functions[name]
         assert declarations == entry.declarations, f"{entry.place}: {name} declares {declarations} only at run time"
@@ -209,12 +192,12 @@ class Shelf:
     def members_of(self, path: str | Path) -> list[Entry]:
         """What a file from outside offers to this shelf; nothing is added and nothing imported."""
         file = Path(path).resolve()
-        return self._members(file, _outside_name(file))
+        return self._members(file, outside_name(file))
 
     def _read(self) -> dict[str, Entry]:
         if self._index is None:
             index: dict[str, Entry] = {}
-            for path, module in _files(self.package):
+            for path, module in files_of(self.packages).items():
                 for entry in self._members(path, module):
                     _shelve(index, entry, kind=self.kind)
             self._index = index
@@ -228,7 +211,7 @@ class Shelf:
 
     def _owns(self, path: Path) -> bool:
         """True for a file whose members are read with `ast`: the package's own, and files that were added."""
-        if any(path.is_relative_to(root) for root in _roots(self.package)):
+        if any(path.is_relative_to(root) for package in self.packages for root in roots_of(package)):
             return True
         return self._index is not None and any(e.path == path and e.from_file for e in self._index.values())
 
@@ -260,29 +243,27 @@ class Shelf:
             from_file=False,
         )
 
-    def _unknown(self, name: str) -> str:
-        near = nearest(name, self.names())
-        return f"no {self.kind} is called {name!r}{near}; there are: {listed(self.names())}"
-
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
         """`Annotated[Choice, shelf]` is a field that takes a name, a mapping with a name, or a `Choice`."""
-        to_tree = core_schema.plain_serializer_function_ser_schema(Choice.tree)
-        return core_schema.no_info_plain_validator_function(self._parse, serialization=to_tree)
+        return _choice_schema(self.shelves)
 
-    def _parse(self, given: Any) -> Choice:
-        """Name, mapping or `Choice` → a complete `Choice`; all problems at once, each with its key inside the value."""
-        if isinstance(given, str):
-            given = {"name": given}
-        tree: Any = given.tree() if isinstance(given, Choice) else given
-        name: Any = cast("dict[str, Any]", tree).get("name") if isinstance(tree, dict) else None
-        if not isinstance(name, str):
-            raise _problems([((), f"must name a {self.kind}: {listed(self.names())}")])
-        if name not in self.names():
-            raise _problems([(("name",), self._unknown(name))])
-        values, problems = _fill(self.entry(name), {key: value for key, value in tree.items() if key != "name"})
-        if problems:
-            raise _problems(problems)
-        return Choice(name, values)
+
+class Either:
+    """Several shelves that one field may choose from; a name on two of them is refused.
+
+    `loss: Annotated[Choice, Either(preference_loss, rating_loss)]`
+    """
+
+    def __init__(self, *shelves: Shelf) -> None:
+        self.shelves = shelves
+        self.kind = _kinds(shelves)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
+        return _choice_schema(self.shelves)
+
+    def shelf_of(self, name: str) -> Shelf:
+        """The one shelf that has the name."""
+        return _shelf_of(self.shelves, name)
 
 
 def plug(path: str | Path, shelves: Iterable[Shelf]) -> dict[str, tuple[str, ...]]:
@@ -307,14 +288,50 @@ def validate(kind: Any, value: Any) -> Any:
     return adapter.validate_json(to_json(value, inf_nan_mode="constants"))
 
 
-def complaint(error: Mapping[str, Any]) -> str:
-    """What pydantic says of one value, in our words.
+def _choice_schema(shelves: tuple[Shelf, ...]) -> CoreSchema:
+    to_tree = core_schema.plain_serializer_function_ser_schema(Choice.tree)
+    return core_schema.no_info_plain_validator_function(functools.partial(_parse, shelves), serialization=to_tree)
 
-    >>> complaint({"msg": "Input should be greater than 0", "input": -1})
-    'got -1, must be greater than 0'
-    """
-    text = str(error["msg"]).replace("Input should be", "must be").removeprefix("Value error, ")
-    return f"got {error['input']!r}, {text[:1].lower()}{text[1:]}"
+
+def _parse(shelves: tuple[Shelf, ...], given: Any) -> Choice:
+    """Name, mapping or `Choice` → a complete `Choice`; all problems at once, each with its key inside the value."""
+    if isinstance(given, str):
+        given = {"name": given}
+    tree: dict[str, Any] = given.tree() if isinstance(given, Choice) else given
+    if not _names_something(tree):
+        raise _problems([((), f"must name a {_kinds(shelves)}: {listed(_all_names(shelves))}")])
+    name = tree["name"]
+    try:
+        entry = _shelf_of(shelves, name).entry(name)
+    except ConfigError as error:
+        raise _problems([(("name",), str(error))]) from error
+    values, problems = _fill(entry, {key: value for key, value in tree.items() if key != "name"})
+    if problems:
+        raise _problems(problems)
+    return Choice(name, values)
+
+
+def _names_something(tree: Any) -> bool:
+    return isinstance(tree, dict) and isinstance(cast("dict[str, Any]", tree).get("name"), str)
+
+
+def _kinds(shelves: tuple[Shelf, ...]) -> str:
+    return " or ".join(shelf.kind for shelf in shelves)
+
+
+def _all_names(shelves: tuple[Shelf, ...]) -> list[str]:
+    return [name for shelf in shelves for name in shelf.names()]
+
+
+def _shelf_of(shelves: tuple[Shelf, ...], name: str) -> Shelf:
+    having = [shelf for shelf in shelves if name in shelf.names()]
+    if not having:
+        names = _all_names(shelves)
+        raise ConfigError(f"no {_kinds(shelves)} is called {name!r}{nearest(name, names)}; there are: {listed(names)}")
+    if len(having) > 1:
+        places = " and ".join(shelf.entry(name).place for shelf in having)
+        raise ConfigError(f"{name!r} could be a {_kinds(tuple(having))}: {places}; rename one")
+    return having[0]
 
 
 def _problems(problems: list[Problem]) -> PydanticCustomError:
@@ -341,7 +358,7 @@ def _fill(entry: Entry, options: Mapping[str, Any]) -> tuple[dict[str, Any], lis
         except ValidationError as error:
             problems += [((option.name, *e["loc"]), complaint(e)) for e in error.errors()]
         except PydanticSerializationError:
-            problems.append(((option.name,), f"got {given!r}, allowed: {option.text}"))
+            problems.append(((option.name,), f"got {given!r}; allowed: {option.text}"))
     return values, problems
 
 
@@ -365,37 +382,3 @@ def _source_of(function: Callable[..., Any]) -> Path:
 def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
     parameters = inspect.signature(function).parameters.values()
     return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
-
-
-def _roots(package: str) -> list[Path]:
-    """The package's folders, or its one file; the package itself is not imported, only its parents are."""
-    spec = importlib.util.find_spec(package)
-    assert spec is not None, f"a shelf belongs to the package {package}, which does not exist"
-    where = spec.submodule_search_locations
-    return [Path(folder).resolve() for folder in where] if where else [Path(str(spec.origin)).resolve()]
-
-
-def _files(package: str) -> list[tuple[Path, str]]:
-    """Python files at and below the package, each with its module name, in a fixed order."""
-    files: list[tuple[Path, str]] = []
-    for root in _roots(package):
-        for path in sorted(root.rglob("*.py")) if root.is_dir() else [root]:
-            inside = [part for part in path.relative_to(root).with_suffix("").parts if part != "__init__"]
-            files.append((path, ".".join([package, *inside]) if root.is_dir() else package))
-    return files
-
-
-def _outside_name(path: Path) -> str:
-    return f"whet_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
-
-
-def _import(entry: Entry) -> None:
-    """Import an entry's file: by name inside a package, by path for a file from outside."""
-    if entry.module != _outside_name(entry.path):
-        importlib.import_module(entry.module)
-        return
-    spec = importlib.util.spec_from_file_location(entry.module, entry.path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[entry.module] = module
-    spec.loader.exec_module(module)
