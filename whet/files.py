@@ -1,7 +1,7 @@
 """File operations that survive a crash, and the atomic patterns made of them.
 
-Everything that must not be half-written goes through a `Files` object: an argument, so that a test can end the process, fill the disk or
-lose unsynced pages at any single operation. `OsFiles` is the real one.
+Everything that must not be half-written goes through a `Files` object: an argument, so that a test can end the
+process, fill the disk or lose unsynced pages at any single operation. `OsFiles` is the real one.
 
 What a crash may leave behind is always called `.tmp_…` and is swept by the next writer.
 """
@@ -97,16 +97,16 @@ OS_FILES: Final[Files] = OsFiles()
 def explained(doing: str, *, kind: type[RunError] = RunError) -> Iterator[None]:
     """Turn an `OSError` inside into one sentence for the user: what was being done, why it failed, what to do.
 
-    >>> with explained("write /runs/a/config.json"):
+    >>> with explained("write a.json"):
     ...     raise OSError(errno.ENOSPC, "No space left on device")
     Traceback (most recent call last):
     ...
-    whet.errors.RunError: could not write /runs/a/config.json: the disk is full; free some space and resume, what is already saved is intact
+    whet.errors.RunError: could not write a.json: the disk is full; free some space and resume (what is saved is intact)
     """
     try:
         yield
     except OSError as error:
-        raise kind(f"could not {doing}: {_cause(error)}, what is already saved is intact") from error
+        raise kind(f"could not {doing}: {_cause(error)} (what is saved is intact)") from error
 
 
 def _cause(error: OSError) -> str:
@@ -195,7 +195,7 @@ def remove_folder(folder: Path, *, files: Files = OS_FILES) -> None:
 
 
 def sweep(folder: Path, *, files: Files = OS_FILES) -> list[str]:
-    """Remove what a killed writer left in a folder; only the holder of the run's lock may call this. Returns the names."""
+    """Remove what a killed writer left in a folder and return the names; only the holder of the run's lock may."""
     if not folder.is_dir():
         return []
     leftovers = sorted(path for path in folder.iterdir() if path.name.startswith(".tmp_"))
@@ -211,10 +211,10 @@ def sweep(folder: Path, *, files: Files = OS_FILES) -> list[str]:
 def write_folder_atomically(
     path: Path, writer: Callable[[Path], object], *, replace: bool = False, files: Files = OS_FILES
 ) -> None:
-    """Let `writer` fill a temporary folder, make it durable, and rename it to `path`: the folder is there whole or not at all.
+    """Let `writer` fill a temporary folder, make it durable, rename it to `path`: it is there whole or not at all.
 
-    An existing folder is refused, unless `replace`: then it is renamed to `.old_<name>` for the instant of the exchange and removed
-    afterwards; `recover_folder` undoes an exchange that was cut short.
+    An existing folder is refused, unless `replace`: then it is renamed to `.old_<name>` for the instant of the
+    exchange and removed afterwards; `recover_folder` undoes an exchange that was cut short.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as place:
@@ -244,7 +244,7 @@ def write_folder_atomically(
 
 
 def recover_folder(path: Path, *, files: Files = OS_FILES) -> None:
-    """Finish or undo an exchange that a crash cut short: the old folder comes back if the new one is not there, else it goes."""
+    """Finish or undo an exchange that a crash cut short: the old folder comes back if there is no new one."""
     old = path.parent / f".old_{path.name}"
     if not old.exists():
         return

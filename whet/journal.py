@@ -1,7 +1,7 @@
 """The journal: what was paid for once (a score, a judge's answer) is kept by key and never asked again.
 
-One line per entry, `{"key", "value", "crc32"}`; an entry is durable before `put` returns, so a resumed run replays what the broken one learned.
-Only "answered or not" is state: the order of the lines says nothing.
+One line per entry, `{"key", "value", "crc32"}`; an entry is durable before `put` returns, so a resumed run replays
+what the broken one learned. Only "answered or not" is state: the order of the lines says nothing.
 """
 
 from __future__ import annotations
@@ -54,10 +54,11 @@ class Journal:
         self.put_all([(key, value)])
 
     def put_all(self, entries: Iterable[tuple[Key, Any]]) -> None:
-        """Keep entries with one fsync for all. The same value again is no entry; another value under a kept key is refused."""
+        """Keep entries with one fsync; the same value again is no entry, another one under a kept key is refused."""
         if not self._writable:
             raise RunError(
-                f"{self.path} takes no entries: the run was opened to read, is closed, or a write failed; open it with mode='resume'"
+                f"{self.path} takes no entries: the run was opened to read, is closed, or a write failed; open it with "
+                "mode='resume'"
             )
         lines: dict[str, tuple[str, Any]] = {}
         for key, value in entries:
@@ -66,7 +67,8 @@ class Journal:
             kept = lines[name][1] if name in lines else self._values.get(name, value)
             if to_json(kept) != to_json(value):
                 raise RunError(
-                    f"the journal already holds {to_json(kept)} under {name}, so {to_json(value)} is refused: a key must name one answer"
+                    f"the journal already holds {to_json(kept)} under {name}, so {to_json(value)} is refused: a key "
+                    "must name one answer"
                 )
             if name not in self._values:
                 lines[name] = (_line(body), value)
@@ -118,7 +120,8 @@ def _read(path: Path) -> dict[str, Any]:
             or _line(to_json({"key": row["key"], "value": row["value"]})).encode() != line + b"\n"
         ):
             raise RunError(
-                f"{path}, line {number} fails its checksum: the file was damaged; remove that line to have its answer made again"
+                f"{path}, line {number} fails its checksum: the file was damaged; remove that line to have its answer "
+                "made again"
             )
         values[to_json(row["key"])] = row["value"]
     return values

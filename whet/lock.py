@@ -18,7 +18,8 @@ from whet.plain import to_json
 def take_lock(path: Path) -> int:
     """Lock a folder through its `.lock` and return the open descriptor; closing it gives the lock back.
 
-    A held lock is refused at once, naming its owner. A forked child shares the descriptor, so the lock lasts until it ends too.
+    A held lock is refused at once, naming its owner. A forked child shares the descriptor, so the lock lasts until it
+    ends too.
     """
     with explained(f"open the lock of {path}"):
         descriptor = os.open(path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

@@ -1,7 +1,8 @@
 """Plain values as text, in one form: equal values give equal bytes on every run and every machine.
 
-A plain value is None, a bool, an int, a finite float, a string, or a list or a mapping with string keys of plain values. Numpy scalars and
-arrays, tuples, paths and enumerations become plain; anything else is refused by the name of its place, never turned into a string.
+A plain value is None, a bool, an int, a finite float, a string, or a list or a mapping with string keys of plain
+values. Numpy scalars and arrays, tuples, paths and enumerations become plain; anything else is refused by the name of
+its place, never turned into a string.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ _YAML_RESERVED = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false",
 
 
 def to_json(value: Any) -> str:
-    """One line of JSON: keys sorted, floats in their shortest exact form, ASCII only; NaN and infinity are refused by place.
+    """One line of JSON: keys sorted, floats in their shortest exact form, ASCII only; NaN and infinity are refused.
 
     >>> to_json({"b": (1, 2.5), "a": np.float64(0.1)})
     '{"a": 0.1, "b": [1, 2.5]}'
     >>> to_json({"loss": {"kl": float("nan")}})
     Traceback (most recent call last):
     ...
-    whet.errors.RunError: loss.kl is nan, and JSON has no such number: write null for "not measured", or find what made it
+    whet.errors.RunError: loss.kl is nan, which JSON cannot hold: write null for "not measured", or find its cause
     """
     try:
         _check_keys(value, "")
@@ -93,12 +94,12 @@ def _complaint(value: Any, place: str) -> str | None:
         return next((text for text in found if text), None)
     where = place or "the value"
     if isinstance(value, float) and not np.isfinite(value):
-        return f'{where} is {value}, and JSON has no such number: write null for "not measured", or find what made it'
+        return f'{where} is {value}, which JSON cannot hold: write null for "not measured", or find its cause'
     if isinstance(value, np.generic | np.ndarray):
         return _complaint(value.tolist(), place)
     if value is None or isinstance(value, str | int | float | PurePath | enum.Enum):
         return None
-    return f"{where} is a {type(value).__name__}, which JSON cannot hold: pass numbers, strings, lists or mappings (a tensor's .tolist())"
+    return f"{where} is a {type(value).__name__}, which JSON cannot hold: pass numbers, strings, lists, mappings"
 
 
 def _join(place: str, key: str) -> str:
@@ -125,7 +126,7 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any], *, place: s
 
 
 def to_yaml(tree: Mapping[str, Any], origins: Mapping[str, str]) -> str:
-    """A plain tree as YAML that can be run again; the origin of each value (by dotted name) stands behind it as a comment.
+    """A plain tree as YAML that can be run again; behind each value stands its origin (by dotted name) as a comment.
 
     >>> print(to_yaml({"steps": 20, "optim": {"lr": 1e-6, "name": "adamw"}}, {"optim.lr": "command line"}), end="")
     steps: 20
@@ -173,9 +174,10 @@ def _quoted(text: str) -> str:
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
-    """The whole lines of a file as (line number from 1, byte offset, bytes without the newline); a torn last line is left out.
+    """The whole lines of a file as (number from 1, byte offset, bytes without the newline), without a torn last line.
 
-    A line is torn when the file ends before its newline: the writer was killed inside that write, so the row was never there.
+    A line is torn when the file ends before its newline: the writer was killed inside that write, so the row was never
+    there.
     """
     offset = 0
     with path.open("rb") as stream:

@@ -1,4 +1,4 @@
-"""The rows of a run's logs: which logs there are, what a row must have, and how rows are set aside without losing one."""
+"""The rows of a run's logs: which logs there are, what a row must have, and how rows are set aside, none lost."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ def check_row(name: str, row: Row) -> None:
         clocks = [key for key in row if key.rsplit("/", 1)[-1].endswith(_TIME_WORDS)]
         if clocks:
             raise RunError(
-                f"metrics hold no clock values, so that equal runs have equal bytes: write {', '.join(clocks)} to timing"
+                f"metrics hold no clock values, so that equal runs have equal bytes: write {', '.join(clocks)} to "
+                "timing"
             )
     if name == "rollouts":
         _check_rollout(row)
@@ -82,7 +83,8 @@ def _check_rollout(row: Row) -> None:
 def set_aside_after(path: Path, step: int, *, files: Files = OS_FILES) -> int:
     """Set the rows of steps after `step` aside; returns how many lines.
 
-    An unreadable line (a power cut may leave pages of zeros behind the last durable row) is tolerated only where every later row goes too.
+    An unreadable line (a power cut may leave pages of zeros behind the last durable row) is tolerated only where every
+    later row goes too.
     """
     if not path.exists():
         return 0

@@ -12,9 +12,9 @@
     checkpoints/ final/ what training writes
     stages/NN-name/     a recipe's stages, each a run of its own, finished when it has done.json
 
-Rows are appended by one write each. A row cut short by a kill has no newline: readers leave it out, and the next writer sets it aside.
-Everything a step writes comes before its checkpoint, and `sync()` before that makes it durable; on resume `truncate_after(step)` sets the
-rows of later steps aside in `<name>.set_aside-<k>.jsonl`. Nothing is deleted.
+Rows are appended by one write each. A row cut short by a kill has no newline: readers leave it out, and the next
+writer sets it aside. Everything a step writes comes before its checkpoint, and `sync()` before that makes it durable;
+on resume `truncate_after(step)` sets the rows of later steps aside in `<name>.set_aside-<k>.jsonl`. Nothing is deleted.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from whet.rows import LOGS, STEPPED, Row, check_row, set_aside_after, set_torn_e
 
 
 def describe_environment(*, threads: int) -> dict[str, Any]:
-    """What the promise of equal bits is tied to: versions, processor type, thread count, platform. Imports none of what it names."""
+    """What the promise of equal bits is tied to: versions, processor, threads; it imports none of them."""
     packages = ("whet", "torch", "transformers", "tokenizers", "safetensors", "numpy", "peft", "datasets")
     return {
         "python": platform.python_version(),
@@ -66,11 +66,11 @@ def _processor() -> str:
 
 
 class RunDir:
-    """One run's folder: `create` a new one, `open` one to read or to resume; a writer holds the folder's lock until `close`.
+    """One run's folder: `create` a new one, `open` one to read or to resume; a writer holds its lock until `close`.
 
     >>> import tempfile
     >>> place = tempfile.TemporaryDirectory()
-    >>> with RunDir.create(Path(place.name) / "a", {"steps": 2}, origins={"steps": "command line"}, environment={}) as run:
+    >>> with RunDir.create(Path(place.name) / "a", {"steps": 2}, origins={"steps": "default"}, environment={}) as run:
     ...     run.commit(1, metrics={"loss": 0.5}, timing={"seconds": 0.1})
     ...     run.commit(2, metrics={"loss": 0.25}, timing={"seconds": 0.1})
     >>> with RunDir.open(Path(place.name) / "a", mode="resume") as run:
@@ -113,11 +113,12 @@ class RunDir:
 
     @classmethod
     def open(cls, path: Path | str, *, mode: Literal["read", "resume"] = "read", files: Files = OS_FILES) -> Self:
-        """An existing run: `read` takes no lock and writes nothing, `resume` locks, sweeps leftovers and mends torn ends."""
+        """An existing run: `read` takes no lock and writes nothing, `resume` locks, sweeps and mends."""
         path = Path(path)
         if not (path / "config.json").is_file():
             raise RunError(
-                f"{path} is not a run folder (it has no config.json); give the folder that a run wrote, or start a run there"
+                f"{path} is not a run folder (it has no config.json); give the folder that a run wrote, or start a run "
+                "there"
             )
         run = cls(path, files=files, lock=take_lock(path) if mode == "resume" else None)
         try:
@@ -205,7 +206,8 @@ class RunDir:
         """Write what one step leaves; the metrics row comes last, so a step that has one is whole. Steps only go up."""
         if self.last_step is not None and step <= self.last_step:
             raise RunError(
-                f"step {step} comes after step {self.last_step} in {self.path}; set later rows aside first (truncate_after)"
+                f"step {step} comes after step {self.last_step} in {self.path}; set later rows aside first "
+                "(truncate_after)"
             )
         self.extend("rollouts", rollouts)
         self.append("timing", {**timing, "step": step})
@@ -225,7 +227,7 @@ class RunDir:
                 self._files.fsync_folder(self.path)
 
     def rows(self, name: str) -> Iterator[dict[str, Any]]:
-        """The rows of a log in order; a torn last line is left out, any other unreadable line is an error with file and line."""
+        """The rows of a log in order; a torn last line is left out, any other unreadable line is an error naming it."""
         path = self._log_path(name)
         if not path.exists():
             return
@@ -233,7 +235,8 @@ class RunDir:
             row = parse_row(line)
             if row is None:
                 raise RunError(
-                    f"{path}, line {number} is not a row: the file was damaged after it was written; restore it or remove that line"
+                    f"{path}, line {number} is not a row: the file was damaged after it was written; restore it or "
+                    "remove that line"
                 )
             yield row
 
@@ -271,12 +274,13 @@ class RunDir:
             self._open[name] = self._files.append(path)
         return self._open[name]
 
-    # ------------------------------------------------------------------------------------------------- setting rows aside
+    # -------------------------------------------------------------------------------------------- setting rows aside
 
     def truncate_after(self, step: int) -> dict[str, int]:
-        """Set the rows of steps after `step` aside, never deleting one; returns how many lines of each log (noted as an event).
+        """Set the rows of steps after `step` aside, deleting none; returns, and notes, how many lines of each log.
 
-        The rows kept stay the bytes they were. Unreadable lines are tolerated only where every later row is set aside too.
+        The rows kept stay the bytes they were. Unreadable lines are tolerated only where every later row is set aside
+        too.
         """
         moved = {
             name: count for name in STEPPED if (count := set_aside_after(self._log_path(name), step, files=self._files))
@@ -293,11 +297,12 @@ class RunDir:
         changed = differences(self.config, config)
         if changed:
             raise RunError(
-                f"{self.path} was started with other options: {'; '.join(changed)}; resume with the same ones or start a new run"
+                f"{self.path} was started with other options: {'; '.join(changed)}; resume with the same ones or start "
+                "a new run"
             )
 
     def check_environment(self, environment: Row) -> list[str]:
-        """What differs from the environment the run began in; noted as a warning, since equal bits are then not promised."""
+        """What differs from the environment the run began in; noted as a warning: equal bits are then not promised."""
         changed = differences(self.environment, environment)
         if changed:
             self.event(
@@ -321,7 +326,7 @@ class RunDir:
         return stage
 
     def mark_done(self, results: Row) -> None:
-        """Say, atomically, that the run or stage is finished and what it made (paths relative to its folder, numbers)."""
+        """Say, atomically, that the run or stage is finished and what it made (paths within its folder, numbers)."""
         self.sync()
         done = {"config_hash": json_hash(self.config), "results": dict(results)}
         replace_file(self.path / "done.json", (to_json(done) + "\n").encode(), files=self._files)
@@ -335,7 +340,8 @@ class RunDir:
         done = _read_json(marker)
         if done["config_hash"] != json_hash(self.config):
             raise RunError(
-                f"{marker} was written under another config than {self.path / 'config.json'}; remove the folder and run the stage again"
+                f"{marker} was written under another config than {self.path / 'config.json'}; remove the folder and "
+                "run the stage again"
             )
         return done["results"]
 

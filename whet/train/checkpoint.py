@@ -1,14 +1,15 @@
 """Checkpoints: a step's whole state, there whole or not at all, and never believed without its hashes.
 
     checkpoints/step_200/
-        MANIFEST.json               format, step, what the run is (config, tokenizer, data), size and sha256 of every file
-        policy.json                 the component's tree: numbers, strings, and where its tensors go
+        MANIFEST.json               format, step, what the run is (config, tokenizer, data), size and sha256 of every
+        file policy.json                 the component's tree: numbers, strings, and where its tensors go
         policy.safetensors          its tensors
         ...                         two files for each component that has a state
 
-Saving: everything into `.tmp_<step>_<pid>`, each file fsynced, the folder fsynced, one rename, the parent fsynced; only then is an older
-checkpoint removed. Loading: the newest whose manifest, sizes, hashes and key sets all hold; every one passed over is reported with its reason.
-The caller holds the run's lock (`whet.rundir`), and has made the rows of the step durable.
+Saving: everything into `.tmp_<step>_<pid>`, each file fsynced, the folder fsynced, one rename, the parent fsynced;
+only then is an older checkpoint removed. Loading: the newest whose manifest, sizes, hashes and key sets all hold;
+every one passed over is reported with its reason. The caller holds the run's lock (`whet.rundir`), and has made the
+rows of the step durable.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class Loaded:
     warnings: tuple[str, ...] = ()
 
 
-# ---------------------------------------------------------------------------------------------------------------- saving
+# ----------------------------------------------------------------------------------------------------------- saving
 
 
 def save(
@@ -97,8 +98,9 @@ def save(
 ) -> Path:
     """Save one step's state, by component; returns its folder, which is durable.
 
-    A state may hold tensors (any plain type, on any device, tied or empty), numbers, strings, None, lists, tuples and mappings.
-    A full disk, a failed write or an unfit state is a `CheckpointError`; the older checkpoints are then as they were.
+    A state may hold tensors (any plain type, on any device, tied or empty), numbers, strings, None, lists, tuples and
+    mappings. A full disk, a failed write or an unfit state is a `CheckpointError`; the older checkpoints are then as
+    they were.
 
     >>> import tempfile, torch
     >>> identity = Identity(config={"lr": 0.1}, tokenizer_hash="t", data_fingerprint="d")
@@ -154,7 +156,8 @@ def _make_way(folder: Path, step: int, files: Files) -> None:
         reason = _reason_against(path)
         if reason is None:
             raise CheckpointError(
-                f"{path} is a good checkpoint, so step {step} is not saved beside it; resume from it or use another folder"
+                f"{path} is a good checkpoint, so step {step} is not saved beside it; resume from it or use another "
+                "folder"
             )
         number = 1
         while (aside := folder / f"broken_{path.name}-{number}").exists():
@@ -208,16 +211,10 @@ def _manifest_text(about: Mapping[str, Any]) -> bytes:
 
 def _remove_old(folder: Path, step: int, keep: Keep, files: Files) -> None:
     older = [number for number, _ in _steps(folder) if number < step]
-    staying = (
-        {*older[len(older) - (keep.last - 1) :], best_step(folder, keep)}
-        if keep.last > 1
-        else {best_step(folder, keep)}
-    )
+    staying = {*older[max(0, len(older) + 1 - keep.last) :], best_step(folder, keep)}
     for number in older:
-        if number not in staying:
-            doomed = (
-                folder / f".tmp_removed_{number}_{os.getpid()}"
-            )  # renamed first: a half-removed one is never taken for a broken one
+        if number not in staying:  # renamed first, so that a half-removed one is never taken for a broken one
+            doomed = folder / f".tmp_removed_{number}_{os.getpid()}"
             if doomed.exists():
                 remove_folder(doomed, files=files)
             files.rename(folder / f"step_{number}", doomed)
@@ -233,7 +230,7 @@ def _steps(folder: Path) -> list[tuple[int, Path]]:
 
 
 def best_step(folder: Path, keep: Keep) -> int | None:
-    """The step whose checkpoint has the best value of the metric that `keep` names; of equals the first; None without one."""
+    """The step with the best value of the metric that `keep` names, of equals the first; None without one."""
     values: dict[int, float] = {}
     for step, path in _steps(folder):
         with contextlib.suppress(CheckpointError):  # a broken one is no candidate; loading reports it
@@ -243,13 +240,14 @@ def best_step(folder: Path, keep: Keep) -> int | None:
     return max(values, key=lambda step: (values[step], -step), default=None)
 
 
-# --------------------------------------------------------------------------------------------------------------- loading
+# ---------------------------------------------------------------------------------------------------------- loading
 
 
 def load_latest(folder: Path, *, identity: Identity | None = None) -> Loaded | None:
     """The newest checkpoint that verifies, or None where there is none at all.
 
-    All broken is a `CheckpointError` naming each reason; so is a good one of another run (`identity`), naming each difference.
+    All broken is a `CheckpointError` naming each reason; so is a good one of another run (`identity`), naming each
+    difference.
     """
     rejected: list[tuple[Path, str]] = []
     for _, path in reversed(_steps(folder)):
@@ -261,7 +259,8 @@ def load_latest(folder: Path, *, identity: Identity | None = None) -> Loaded | N
         return None
     reasons = "; ".join(f"{path.name}: {reason}" for path, reason in rejected)
     raise CheckpointError(
-        f"no checkpoint in {folder} is whole ({reasons}); restore one from a copy, or start the run again in a new folder"
+        f"no checkpoint in {folder} is whole ({reasons}); restore one from a copy, or start the run again in a new "
+        "folder"
     )
 
 
@@ -334,7 +333,8 @@ def _check_identity(path: Path, about: Mapping[str, Any], identity: Identity) ->
             changed.append(f"{noun}: {about[key][:12]} → {mine[key][:12]}")
     if changed:
         raise CheckpointError(
-            f"{path} belongs to another run ({'; '.join(changed)}); resume with what it was saved with, or use a new folder"
+            f"{path} belongs to another run ({'; '.join(changed)}); resume with what it was saved with, or use a new "
+            "folder"
         )
 
 
@@ -343,10 +343,11 @@ def _oddities(path: Path, about: Mapping[str, Any]) -> Iterator[str]:
     if extra:
         yield f"{path} holds files that its manifest does not name, ignored: {', '.join(extra)}"
     if about["code_version"] != _code_version():
-        yield f"{path} was saved by version {about['code_version']}, this is {_code_version()}; the bits may differ from an undisturbed run"
+        versions = f"version {about['code_version']}, this is {_code_version()}"
+        yield f"{path} was saved by {versions}; the bits may differ from those of an undisturbed run"
 
 
-# ------------------------------------------------------------------------------------------------------------- receiving
+# -------------------------------------------------------------------------------------------------------- receiving
 
 
 def state_of(parts: Mapping[str, HasState]) -> dict[str, Mapping[str, Any]]:

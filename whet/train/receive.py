@@ -25,7 +25,7 @@ def check_keys(what: str, given: set[Any], expected: set[Any]) -> None:
 
 
 def load_tensors(own: Mapping[str, Tensor], state: Mapping[str, Tensor], *, what: str) -> None:
-    """Copy saved tensors into living ones (a module's `state_dict()`, or its parameters by name); names, shapes, types must match.
+    """Copy saved tensors into living ones (a module's `state_dict()`); names, shapes and types must match.
 
     >>> weight = torch.zeros(2)
     >>> load_tensors({"weight": weight}, {"weight": torch.ones(2)}, what="the policy")
@@ -50,9 +50,10 @@ def _kind(value: Any) -> str:
 
 
 def load_optimizer(optimizer: optim.Optimizer, state: Mapping[str, Any]) -> None:
-    """Load an optimizer's `state_dict` exactly: its groups, their options' and parameters' names, and the shape of each moment.
+    """Load an optimizer's `state_dict` exactly: its groups, the names of options and parameters, each moment's shape.
 
-    PyTorch itself checks only how many parameters there are: it would take moments in another order, and cast them to the parameters' type.
+    PyTorch itself checks only how many parameters there are: it would take moments in another order, and cast them to
+    the parameters' type.
     """
     check_keys("the optimizer's state", set(state), {"state", "param_groups"})
     groups = optimizer.state_dict()["param_groups"]
@@ -75,7 +76,8 @@ def _check_moments(parameters: list[Tensor], moments: Mapping[int, Mapping[str, 
         raise CheckpointError("the optimizer's state in the checkpoint lacks moments that other parameters have")
     if unknown := set(moments) - set(range(len(parameters))):
         raise CheckpointError(
-            f"the checkpoint has moments of parameters {sorted(unknown)}, and the optimizer has {len(parameters)} parameters"
+            f"the checkpoint has moments of parameters {sorted(unknown)}, and the optimizer has {len(parameters)} "
+            "parameters"
         )
     for index, entry in moments.items():
         parameter = parameters[index]

@@ -1,7 +1,8 @@
-"""One component's state as two files: its tensors as safetensors, everything else as JSON; exact in both directions, never pickle.
+"""One component's state as two files: tensors as safetensors, everything else as JSON; exact both ways, never pickle.
 
-The JSON tree keeps what JSON alone would lose, under keys that begin with a dollar sign: `{"$tensor": name}`, `{"$tuple": [...]}`,
-`{"$items": [[key, value], ...]}` for mappings whose keys are not plain strings, and `{"$float": "inf"}`.
+The JSON tree keeps what JSON alone would lose, under keys that begin with a dollar sign: `{"$tensor": name}`,
+`{"$tuple": [...]}`, `{"$items": [[key, value], ...]}` for mappings whose keys are not plain strings, and `{"$float":
+"inf"}`.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ _DTYPES: Final = {
 def pack(state: Mapping[str, Any], *, component: str) -> tuple[str, dict[str, Tensor]]:
     """A component's state as JSON text and the tensors it names; tensors that are one (tied weights) are named once.
 
-    >>> text, tensors = pack({"weight": torch.zeros(2), "betas": (0.9, 0.95), "best": float("-inf")}, component="policy")
+    >>> state = {"weight": torch.zeros(2), "betas": (0.9, 0.95), "best": float("-inf")}
+    >>> text, tensors = pack(state, component="policy")
     >>> text
     '{"weight": {"$tensor": "weight"}, "betas": {"$tuple": [0.9, 0.95]}, "best": {"$float": "-inf"}}'
     >>> unpack(text, tensors)["best"]
