@@ -1,0 +1,119 @@
+"""What an advantage is made of: every reward of a step, where it fell, and whose sibling it is.
+
+An advantage is `advantage(returns, *, …) → [N]`, one number per counted token. Most need nothing but the rewards of one
+prompt's responses: `@per_group` makes one of `f(rewards) → advantages`, the same number for all tokens of a response.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import Concatenate, ParamSpec
+
+import torch
+from torch import Tensor
+
+from whet.errors import ConfigError
+
+Options = ParamSpec("Options")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Returns:
+    """The rewards of `R` responses with `N` counted tokens, in (row, offset) order.
+
+    `reward` `[R, C]` has one column per channel, weights applied; `kl` `[N]` is the penalty already multiplied by its
+    coefficient, zeros where KL is not part of the reward; `value` `[N]` is the critic's; `step_reward` `[N]` falls at
+    the tokens that end a step. `row` `[N]` and `length`, `group` `[R]` are the batch's. `scored` `[R]` is false where
+    nobody could judge: such a response is in no baseline and has advantage 0.
+    """
+
+    reward: Tensor
+    kl: Tensor
+    row: Tensor
+    length: Tensor
+    group: Tensor
+    scored: Tensor
+    value: Tensor | None = None
+    step_reward: Tensor | None = None
+
+    @property
+    def total(self) -> Tensor:
+        """Everything a response earned, `[R]`: its channels and step rewards minus its KL penalties.
+
+        >>> from torch import tensor
+        >>> Returns(reward=tensor([[1.0, 0.5]]), kl=tensor([0.125, 0.125]), row=tensor([0, 0]), length=tensor([2]),
+        ...         group=tensor([0]), scored=tensor([True])).total.tolist()
+        [1.25]
+        """
+        per_token = -self.kl if self.step_reward is None else self.step_reward - self.kl
+        return self.reward.sum(dim=1).index_add(0, self.row, per_token.to(self.reward.dtype))
+
+
+def token_rewards(returns: Returns) -> Tensor:
+    """What each counted token earned, `[N]`: minus its KL penalty, its step reward, and at the last one the reward.
+
+    The sum over a response is `total`. The reward is read at the last counted token (the stop token), not after it.
+
+    >>> from torch import tensor
+    >>> r = Returns(reward=tensor([[1.0]]), kl=tensor([0.25, 0.5]), row=tensor([0, 0]), length=tensor([2]),
+    ...             group=tensor([0]), scored=tensor([True]))
+    >>> token_rewards(r).tolist()
+    [-0.25, 0.5]
+    """
+    earned = -returns.kl if returns.step_reward is None else returns.step_reward - returns.kl
+    has = returns.length > 0
+    last = returns.length.cumsum(0)[has] - 1
+    return earned.index_add(0, last, returns.reward.sum(dim=1)[has].to(earned.dtype))
+
+
+def per_group(
+    function: Callable[Concatenate[Tensor, Options], Tensor],
+) -> Callable[Concatenate[Returns, Options], Tensor]:
+    """Lift `f(rewards [G, K]) → [G, K]`, siblings along the last axis, to an advantage per counted token.
+
+    Groups of one size go through `f` together. Responses that nobody could judge are left out, and a group with fewer
+    than two judged responses has advantage 0 throughout: it says nothing about its members. A group that was sampled
+    with a single response is refused.
+
+    >>> from torch import tensor
+    >>> r = Returns(reward=tensor([[1.0], [0.0]]), kl=tensor([0.0, 0.0, 0.0]), row=tensor([0, 0, 1]),
+    ...             length=tensor([2, 1]), group=tensor([0, 0]), scored=tensor([True, True]))
+    >>> per_group(lambda rewards: rewards - rewards.mean(dim=-1, keepdim=True))(r).tolist()
+    [0.5, 0.5, -0.5]
+    """
+
+    @wraps(function)
+    def advantage(returns: Returns, *args: Options.args, **options: Options.kwargs) -> Tensor:
+        _refuse_single(returns.group, function.__name__)
+        reward = returns.total
+        result = torch.zeros_like(reward)
+        for rows in _siblings(returns.group, returns.scored):
+            result[rows] = function(reward[rows], *args, **options)
+        return result[returns.row]
+
+    return advantage
+
+
+def _siblings(group: Tensor, scored: Tensor) -> list[Tensor]:
+    """Rows of judged siblings as tables `[groups, K]`, one table per K of at least 2."""
+    rows = scored.nonzero().squeeze(1)
+    order = rows[group[rows].argsort(stable=True)]
+    _, sizes = group[order].unique_consecutive(return_counts=True)
+    starts = sizes.cumsum(0) - sizes
+    return [
+        order[starts[sizes == size, None] + torch.arange(size, device=order.device)]
+        for size in sizes.unique().tolist()
+        if size > 1
+    ]
+
+
+def _refuse_single(group: Tensor, name: str) -> None:
+    names, sizes = group.unique(return_counts=True)
+    alone = names[sizes == 1]
+    if alone.numel():
+        raise ConfigError(
+            f"{name} compares the responses to one prompt, but {alone.numel()} of {names.numel()} prompts have a "
+            "single response; sample at least 2 per prompt, or choose an advantage that needs no siblings (gae)"
+        )

@@ -1,0 +1,42 @@
+"""DPO: direct preference optimisation (Rafailov et al. 2023, arXiv:2305.18290, eq. 7).
+
+    D = log π(y_w)/ref(y_w) − log π(y_l)/ref(y_l)        L = −(1 − e) log σ(βD) − e log σ(−βD)
+
+e = 0 is DPO; 0 < e < 0.5 is its conservative form, cDPO (E. Mitchell's note, 2023): labels are wrong with probability
+e, and the loss is least at βD = log((1 − e)/e) instead of at infinity.
+Log-probabilities are summed (`reduce="sum"`); "mean" is the length-normalised form, whose β is larger by about |y|.
+At π = ref the loss is log 2 whatever β. Often both log-probabilities fall while their difference grows.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from whet.losses import preference_loss
+from whet.losses.terms import Responses
+from whet.types import Reduce
+
+
+@preference_loss(needs={"logprobs", "reference"})
+def dpo(
+    chosen: Responses,
+    rejected: Responses,
+    *,
+    beta: Annotated[float, Field(gt=0)] = 0.1,
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0,
+    reduce: Reduce = "sum",
+) -> Tensor:
+    """Logistic loss of β times the difference of log-ratios, per pair.
+
+    >>> from torch import tensor
+    >>> w = Responses(policy=tensor([-9.0]), anchor=tensor([-10.0]), length=tensor([5.0]))
+    >>> l = Responses(policy=tensor([-11.0]), anchor=tensor([-10.0]), length=tensor([5.0]))
+    >>> f"{dpo(w, l).item():.6f}", f"{dpo(w, l, label_smoothing=0.1).item():.6f}"          # D = 2
+    ('0.598139', '0.618139')
+    """
+    margin = beta * (chosen.logratio(reduce) - rejected.logratio(reduce))
+    return -(1 - label_smoothing) * F.logsigmoid(margin) - label_smoothing * F.logsigmoid(-margin)

@@ -1,0 +1,45 @@
+"""Bradley–Terry reward model: σ of the score difference is the probability of the preference.
+
+    d = r_w − r_l − margin · m
+    L = −(1 − e) log σ(d) − e log σ(−d) + centring · (r_w + r_l)²
+
+Ouyang et al. 2022 (arXiv:2203.02155, eq. 1); the margin m, a column of the pair's data that says how much better,
+Touvron et al. 2023 (arXiv:2307.09288, eq. 2); centring, which fixes the scores' free constant near 0, Eisenstein et al.
+2023 (arXiv:2312.09244). e is the probability that a label is wrong. The centring square is added once per pair.
+Without centring only differences matter: a constant added to all scores of a prompt changes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from whet.losses import reward_loss
+from whet.losses.terms import Responses
+
+
+@reward_loss(needs={"score"})
+def bradley_terry(
+    chosen: Responses,
+    rejected: Responses,
+    *,
+    margin: Annotated[float, Field(ge=0)] = 0.0,
+    centring: Annotated[float, Field(ge=0)] = 0.0,
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0,
+) -> Tensor:
+    """Logistic loss of the score difference, per pair; `margin` > 0 scales the column "margin".
+
+    >>> from torch import tensor
+    >>> w = Responses(score=tensor([1.0]), length=tensor([3.0]), col={"margin": tensor([1 / 3])})
+    >>> l = Responses(score=tensor([0.0]), length=tensor([3.0]), col={"margin": tensor([1 / 3])})
+    >>> [f"{bradley_terry(w, l, **o).item():.6f}" for o in ({}, {"margin": 1.0}, {"centring": 0.01})]
+    ['0.313262', '0.414370', '0.323262']
+    """
+    difference = chosen.scores() - rejected.scores()
+    if margin:
+        difference = difference - margin * chosen.column("margin")
+    logistic = -(1 - label_smoothing) * F.logsigmoid(difference) - label_smoothing * F.logsigmoid(-difference)
+    return logistic + centring * (chosen.scores() + rejected.scores()).square()
