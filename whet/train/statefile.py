@@ -98,13 +98,8 @@ class _Packer:
                 f"the state of {self.component!r} holds a {tensor.layout} tensor of {tensor.dtype} on {tensor.device} "
                 f"at {place}, which safetensors cannot hold; make it a dense tensor of a plain type first"
             )
-        identity = (
-            tensor.untyped_storage().data_ptr(),
-            tensor.storage_offset(),
-            tensor.dtype,
-            tensor.shape,
-            tensor.stride(),
-        )
+        where = (tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tensor.is_conj(), tensor.is_neg())
+        identity = (*where, tensor.dtype, tensor.shape, tensor.stride())
         if tensor.numel() and identity in self.names:
             return self.names[identity]
         while place in self.tensors or place == "__metadata__":
@@ -179,7 +174,7 @@ def _bytes_of(tensor: Tensor) -> memoryview:
     if tensor.numel() == 0:
         return memoryview(b"")
     dense = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
-    return memoryview(dense.reshape(-1).view(torch.uint8).numpy())
+    return dense.reshape(-1).view(torch.uint8).numpy().data
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:

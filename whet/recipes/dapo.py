@@ -1,0 +1,36 @@
+"""DAPO's loss: clip-higher and a token mean over the whole step."""
+
+from __future__ import annotations
+
+from whet.recipes import recipe
+from whet.recipes.params import OwnReward
+from whet.recipes.stage import Stage, Stages
+from whet.registry import Choice
+from whet.rollout.config import SamplingConfig
+from whet.train.config import OnlineConfig, OptimConfig
+
+
+@recipe
+def dapo(params: OwnReward) -> Stages:
+    """Asymmetric clip and token-level mean (Yu et al., 2025, arXiv:2503.14476, eq. 8); leaves out dynamic sampling.
+
+    whet run dapo model=Qwen/Qwen2.5-1.5B-Instruct data=train.jsonl reward=my.py:score
+    """
+    yield Stage(
+        name="dapo",
+        config=OnlineConfig(
+            model=params.learner(),
+            data=params.dataset(),
+            rewards=params.rewards(),
+            sampling=SamplingConfig(max_new_tokens=params.max_new_tokens),
+            optim=OptimConfig(lr=1e-5 if params.lora else 1e-6),
+            steps=params.steps,
+            prompts=params.prompts,
+            group=params.group,
+            seed=params.seed,
+            advantage=Choice("group_zscore"),
+            objective=Choice("ppo_clip", {"clip_low": 0.2, "clip_high": 0.28}),
+            weigh=Choice("token_mean"),
+            minibatches=2,
+        ),
+    )

@@ -1,0 +1,34 @@
+"""GRPO without its length and difficulty biases."""
+
+from __future__ import annotations
+
+from whet.recipes import recipe
+from whet.recipes.params import OwnReward
+from whet.recipes.stage import Stage, Stages
+from whet.registry import Choice
+from whet.rollout.config import SamplingConfig
+from whet.train.config import OnlineConfig, OptimConfig
+
+
+@recipe
+def dr_grpo(params: OwnReward) -> Stages:
+    """Rewards minus the group mean, token sums over a constant, no KL (Liu et al., 2025, arXiv:2503.20783, §3).
+
+    whet run dr_grpo model=Qwen/Qwen2.5-1.5B-Instruct data=train.jsonl reward=my.py:score
+    """
+    yield Stage(
+        name="dr_grpo",
+        config=OnlineConfig(
+            model=params.learner(),
+            data=params.dataset(),
+            rewards=params.rewards(),
+            sampling=SamplingConfig(max_new_tokens=params.max_new_tokens),
+            optim=OptimConfig(lr=1e-5 if params.lora else 1e-6),
+            steps=params.steps,
+            prompts=params.prompts,
+            group=params.group,
+            seed=params.seed,
+            advantage=Choice("group_mean"),
+            weigh=Choice("fixed_length", {"length": params.max_new_tokens}),
+        ),
+    )

@@ -1,0 +1,64 @@
+"""The parameters that the one-loop recipes share: a user's own model, data and reward."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from whet.config import Config
+from whet.data.config import DataConfig
+from whet.models.config import LoraConfig, ModelConfig
+from whet.rewards.config import RewardConfig
+
+
+class OwnData(Config):
+    """A model and what it learns from."""
+
+    model: str
+    """Folder or hub name of the model to start from (`lab:base` is the embedded one)."""
+    data: str
+    """Dataset: a .jsonl, .json or .parquet file, a hub name, or a lab world such as `lab:math/train`."""
+    lora: LoraConfig | None = None
+    """Train low-rank adapters in place of all weights (`lora=true`; needs the extra `lora`)."""
+    seed: int = 0
+    """All randomness follows from it."""
+    max_length: int | None = None
+    """Longest sequence in tokens; by default what the model can read."""
+
+    def learner(self) -> ModelConfig:
+        """The model that learns."""
+        return ModelConfig(path=self.model, lora=self.lora)
+
+    def dataset(self, *, holdout: float = 0.05) -> DataConfig:
+        """The data, with a share held out for evaluation."""
+        return DataConfig(path=self.data, max_length=self.max_length, holdout=holdout, seed=self.seed)
+
+
+class OwnPass(OwnData):
+    """… seen once, or a number of times."""
+
+    steps: Annotated[int, Field(gt=0)] | None = None
+    """Optimizer steps; wins over epochs."""
+    epochs: Annotated[float, Field(gt=0)] = 1.0
+    """Passes over the data."""
+
+
+class OwnReward(OwnData):
+    """… and a reward to sample against."""
+
+    reward: str
+    """Python function `my.py:score` or `package.module:score`, a built-in's name, `model:FOLDER` for a reward model, or
+    `lab:WORLD` for a world's exact gold reward."""
+    steps: Annotated[int, Field(gt=0)] = 200
+    """Times that the policy samples and learns."""
+    prompts: Annotated[int, Field(gt=0)] = 16
+    """Prompts per step."""
+    group: Annotated[int, Field(gt=0)] = 8
+    """Responses per prompt."""
+    max_new_tokens: Annotated[int, Field(gt=0)] = 256
+    """Longest response in tokens."""
+
+    def rewards(self) -> tuple[RewardConfig, ...]:
+        """The one reward."""
+        return (RewardConfig(function=self.reward),)

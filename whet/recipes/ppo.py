@@ -1,0 +1,39 @@
+"""Proximal policy optimisation with a critic of its own."""
+
+from __future__ import annotations
+
+from whet.recipes import recipe
+from whet.recipes.params import OwnReward
+from whet.recipes.stage import Stage, Stages
+from whet.registry import Choice
+from whet.rollout.config import SamplingConfig
+from whet.train.config import CriticConfig, KLConfig, OnlineConfig, OptimConfig
+
+
+@recipe
+def ppo(params: OwnReward) -> Stages:
+    """Clipped ratio, generalised advantage estimation, KL per token in the reward (Schulman et al., 2017, arXiv:1707.06347, eq. 7).
+
+    whet run ppo model=Qwen/Qwen2.5-1.5B-Instruct data=train.jsonl reward=my.py:score
+    """
+    yield Stage(
+        name="ppo",
+        config=OnlineConfig(
+            model=params.learner(),
+            data=params.dataset(),
+            rewards=params.rewards(),
+            sampling=SamplingConfig(max_new_tokens=params.max_new_tokens),
+            optim=OptimConfig(lr=1e-5 if params.lora else 1e-6),
+            steps=params.steps,
+            prompts=params.prompts,
+            group=params.group,
+            seed=params.seed,
+            advantage=Choice("gae", {"gamma": 1.0, "lam": 0.95}),
+            whiten=True,
+            weigh=Choice("token_mean"),
+            kl=KLConfig(coef=0.05, estimator=Choice("k1"), place="reward"),
+            critic=CriticConfig(optim=OptimConfig(lr=1e-4 if params.lora else 1e-5), warmup=5),
+            updates=2,
+            minibatches=2,
+        ),
+    )

@@ -1,0 +1,36 @@
+"""REINFORCE with a leave-one-out baseline."""
+
+from __future__ import annotations
+
+from whet.recipes import recipe
+from whet.recipes.params import OwnReward
+from whet.recipes.stage import Stage, Stages
+from whet.registry import Choice
+from whet.rollout.config import SamplingConfig
+from whet.train.config import KLConfig, OnlineConfig, OptimConfig
+
+
+@recipe
+def rloo(params: OwnReward) -> Stages:
+    """Each response against the mean of its siblings, KL in the reward (Ahmadian et al., 2024, arXiv:2402.14740, eq. 8).
+
+    whet run rloo model=Qwen/Qwen2.5-1.5B-Instruct data=train.jsonl reward=my.py:score
+    """
+    yield Stage(
+        name="rloo",
+        config=OnlineConfig(
+            model=params.learner(),
+            data=params.dataset(),
+            rewards=params.rewards(),
+            sampling=SamplingConfig(max_new_tokens=params.max_new_tokens),
+            optim=OptimConfig(lr=1e-5 if params.lora else 1e-6),
+            steps=params.steps,
+            prompts=params.prompts,
+            group=params.group,
+            seed=params.seed,
+            advantage=Choice("leave_one_out"),
+            objective=Choice("reinforce"),
+            weigh=Choice("fixed_length", {"length": 1}),
+            kl=KLConfig(coef=0.03, estimator=Choice("k1"), place="reward"),
+        ),
+    )

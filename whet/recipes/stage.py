@@ -1,0 +1,62 @@
+"""What a recipe yields, and what it is told of each finished stage."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from whet.config import Config
+from whet.train.config import LoopConfig
+
+
+class MakeConfig(Config):
+    """A stage that makes an artefact by calling a function `f(folder, **arguments) → results`."""
+
+    loop: Literal["make"] = "make"
+    """Which kind of stage this is."""
+    function: str
+    """Import path, `package.module:name`."""
+    arguments: dict[str, Any] = {}
+    """What it is given, beside the stage's folder."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One named step of a recipe: a loop's configuration, or a function that makes something."""
+
+    name: str
+    config: LoopConfig | MakeConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What a finished stage left: its model folder, and named results (paths and numbers).
+
+    Before a stage has run, its values read `${stage.field}`; that is what `whet recipe show` prints.
+
+    >>> symbolic("sft").model, symbolic("pairs")["train"]
+    ('${sft.model}', '${pairs.train}')
+    """
+
+    stage: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+    known: bool = True
+
+    def __getitem__(self, name: str) -> Any:
+        if not self.known:
+            return f"${{{self.stage}.{name}}}"
+        return self.values[name]
+
+    @property
+    def model(self) -> str:
+        """The folder of the stage's trained model."""
+        return self["model"]
+
+
+Stages = Generator[Stage, Result, None]
+
+
+def symbolic(stage: str) -> Result:
+    """The result of a stage that has not run."""
+    return Result(stage=stage, known=False)

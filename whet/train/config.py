@@ -1,0 +1,196 @@
+"""What the four loops take: frozen models, importable without torch. A recipe yields these, a YAML file spells one out."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from whet.advantages import advantage
+from whet.config import Config
+from whet.data.config import DataConfig
+from whet.losses import (
+    kl_estimator,
+    policy_objective,
+    preference_loss,
+    rating_loss,
+    ratio_pooling,
+    reward_loss,
+    step_loss,
+    value_loss,
+    weighting,
+)
+from whet.models.config import ModelConfig
+from whet.registry import Choice, Either
+from whet.rewards.config import RewardConfig
+from whet.rollout.config import SamplingConfig
+
+Positive = Annotated[int, Field(gt=0)]
+Whole = Annotated[int, Field(ge=0)]
+
+
+class OptimConfig(Config):
+    """AdamW; weight decay spares norms, biases and other one-dimensional parameters."""
+
+    lr: Annotated[float, Field(ge=0)] = 1e-4
+    """Peak learning rate."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Decoupled decay of matrices."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay of the first and second moment."""
+    eps: Annotated[float, Field(gt=0)] = 1e-8
+    """Added to the root of the second moment."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """Shape of the learning rate after warm-up; linear and cosine end at 0."""
+    warmup: Whole = 0
+    """Optimizer steps of linear warm-up."""
+    clip: Annotated[float, Field(gt=0)] = 1.0
+    """Largest global gradient norm, applied once after accumulation."""
+
+
+class EvalConfig(Config):
+    """Held-out measurement during training."""
+
+    every: Whole = 0
+    """Steps between measurements; 0 measures only at the end."""
+    rows: Positive = 256
+    """Held-out rows (or prompts) measured, the same ones each time."""
+
+
+class CheckpointConfig(Config):
+    """What is kept so that a killed run goes on."""
+
+    every: Whole = 0
+    """Steps between checkpoints; 0 keeps only the last step's."""
+    keep: Positive = 2
+    """Newest checkpoints kept, beside the best one."""
+    best: str | None = None
+    """Evaluation metric whose best checkpoint is also kept; a leading minus means smaller is better."""
+
+
+class LoopConfig(Config):
+    """What every loop has."""
+
+    model: ModelConfig
+    """The model that learns."""
+    data: DataConfig
+    """What it learns from."""
+    optim: OptimConfig = OptimConfig()
+    """Optimizer and schedule."""
+    eval: EvalConfig = EvalConfig()
+    """Held-out measurement."""
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    """What is kept for resuming."""
+    track: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """Trackers that get the metrics too."""
+    seed: Whole = 0
+    """All randomness follows from it."""
+    token_budget: Positive = 16384
+    """Most tokens of one forward pass; a larger step is cut, with the same gradient."""
+
+
+class PassConfig(LoopConfig):
+    """A loop over a dataset."""
+
+    batch: Positive = 32
+    """Rows (examples, pairs, ratings) per optimizer step."""
+    epochs: Annotated[float, Field(gt=0)] = 1.0
+    """Passes over the data."""
+    steps: Positive | None = None
+    """Optimizer steps; wins over epochs."""
+
+
+class SupervisedConfig(PassConfig):
+    """Supervised fine-tuning: the likelihood of what the assistant wrote."""
+
+    loop: Literal["supervised"] = "supervised"
+    """Which loop this file is for."""
+    weigh: Annotated[Choice, weighting] = Choice("token_mean")
+    """How tokens are averaged over the step."""
+
+
+class RewardModelConfig(PassConfig):
+    """Reward models: from comparisons (a shelf of reward losses) or step labels (a shelf of step losses)."""
+
+    loop: Literal["reward_model"] = "reward_model"
+    """Which loop this file is for."""
+    loss: Annotated[Choice, Either(reward_loss, step_loss)] = Choice("bradley_terry")
+    """What the scores are fitted to."""
+
+
+class OfflineConfig(PassConfig):
+    """Learning from preferences or labels without sampling: the DPO family, KTO, ORPO."""
+
+    loop: Literal["offline"] = "offline"
+    """Which loop this file is for."""
+    reference: ModelConfig | None = None
+    """The frozen model a loss compares with; by default the model as it starts."""
+    loss: Annotated[Choice, Either(preference_loss, rating_loss)] = Choice("dpo")
+    """The method."""
+
+
+class KLConfig(Config):
+    """Distance to the reference model."""
+
+    coef: Annotated[float, Field(ge=0)] = 0.0
+    """Its weight; 0 needs no reference model."""
+    estimator: Annotated[Choice, kl_estimator] = Choice("k3")
+    """How it is estimated from the sampled tokens."""
+    place: Literal["loss", "reward"] = "loss"
+    """Where it acts: a term of the loss (with gradient), or a cost subtracted from the reward (without)."""
+
+
+class CriticConfig(Config):
+    """A value function."""
+
+    trunk: Literal["own", "shared"] = "own"
+    """A model of its own, or a head on the policy."""
+    model: ModelConfig | None = None
+    """Where a critic of its own starts (often the reward model); by default where the policy starts."""
+    optim: OptimConfig = OptimConfig()
+    """The critic's optimizer (own trunk)."""
+    coef: Annotated[float, Field(gt=0)] = 0.1
+    """Weight of its loss beside the policy's (shared trunk)."""
+    warmup: Whole = 0
+    """Steps that train the critic alone before the policy moves."""
+    loss: Annotated[Choice, value_loss] = Choice("value_clip")
+    """What fits the values to the returns."""
+
+
+class OnlineConfig(LoopConfig):
+    """Learning by sampling: sample, score, learn. A named algorithm is a choice of the axes below."""
+
+    loop: Literal["online"] = "online"
+    """Which loop this file is for."""
+    steps: Positive = 100
+    """Times that the policy samples and learns."""
+    prompts: Positive = 16
+    """Prompts per step."""
+    group: Positive = 8
+    """Responses per prompt."""
+    reference: ModelConfig | None = None
+    """The model that KL is measured to; by default the policy as it starts."""
+    sampling: SamplingConfig = SamplingConfig()
+    """How responses are drawn."""
+    rewards: tuple[RewardConfig, ...]
+    """What scores them; the weighted parts are added."""
+    advantage: Annotated[Choice, advantage] = Choice("group_zscore")
+    """From rewards to advantages."""
+    whiten: bool = False
+    """Standardise advantages over the tokens of the step."""
+    objective: Annotated[Choice, policy_objective] = Choice("ppo_clip")
+    """From log-ratio and advantage to a loss per token."""
+    ratio: Annotated[Choice, ratio_pooling] = Choice("token")
+    """Whether ratios are per token or one per response."""
+    weigh: Annotated[Choice, weighting] = Choice("sequence_mean")
+    """How tokens are averaged over the step."""
+    kl: KLConfig = KLConfig()
+    """Distance to the reference."""
+    entropy: float = 0.0
+    """Weight of an entropy bonus."""
+    critic: CriticConfig | None = None
+    """A value function, where the advantage needs one."""
+    updates: Positive = 1
+    """Passes over each step's responses."""
+    minibatches: Positive = 1
+    """Optimizer steps per pass."""

@@ -1,0 +1,114 @@
+"""From scored groups to a batch with every column that the update needs, all without gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from whet.advantages.returns import Returns
+from whet.advantages.whiten import whiten
+from whet.batch import TokenBatch, Tree, pack
+from whet.errors import NumericsError
+from whet.metrics import Metric
+from whet.models.policy import Decoder
+from whet.train.order import permutation
+from whet.train.step import Frozen
+from whet.types import Group
+
+
+SAMPLER_TOLERANCE = 1e-4
+
+
+def pack_groups(groups: Sequence[Group]) -> tuple[TokenBatch, int]:
+    """The scored rollouts of a step as one forest, and how many could not be scored and were left out.
+
+    Token columns: `sampled`, the sampler's log-probabilities. Response columns: `reward`.
+    """
+    trees, sampled, missing = [], [], 0
+    for group in groups:
+        kept = [(r, s.value) for r, s in group.members if s is not None and s.value is not None and r.length]
+        missing += len(group.members) - len(kept)
+        if kept:
+            trees.append(Tree(rollouts=[r for r, _ in kept], response={"reward": [value for _, value in kept]}))
+            sampled += [lp for r, _ in kept for lp in r.logprobs]
+    batch = pack(trees)
+    return batch.with_columns(token={"sampled": torch.tensor(sampled, dtype=torch.float32)}), missing
+
+
+def token_column(
+    model: Frozen, batch: TokenBatch, need: str, *, budget: int, temperature: float = 1.0
+) -> Tensor:
+    """One output of a model for every counted token, `[N]`, without gradient, computed in pieces of `budget` tokens."""
+    out = torch.zeros(batch.counted.numel(), dtype=torch.float32)
+    numbered = batch.with_columns(response={"step_row": torch.arange(batch.rows)})
+    for piece in numbered.split(budget):
+        with torch.no_grad():
+            views = model(piece, frozenset({need}), temperature=temperature)
+        out[torch.isin(batch.row, piece.response["step_row"])] = views.token[need].to(torch.float32)
+    return out
+
+
+def with_old(policy: Decoder, batch: TokenBatch, *, budget: int, temperature: float) -> TokenBatch:
+    """The batch with `old`, log π before this step's updates: the sampler's own numbers in float32 (`refuse_stale`
+    checks them against the first update), recomputed where rounding is coarser."""
+    if policy.dtype == torch.float32:
+        return batch.with_columns(token={"old": batch.token["sampled"]})
+    return batch.with_columns(
+        token={"old": token_column(policy, batch, "logprobs", budget=budget, temperature=temperature)}
+    )
+
+
+def refuse_stale(first: Mapping[str, Metric], policy: Decoder) -> None:
+    """Stop where the sampler and the trainer disagree before the first update of a step: one of them is wrong."""
+    worst = first["sampler/max_difference"].value() if "sampler/max_difference" in first else None
+    if worst is not None and policy.dtype == torch.float32 and worst > SAMPLER_TOLERANCE:
+        raise NumericsError(
+            f"the sampler's log-probabilities differ from the trainer's by {worst:.2g} (allowed: {SAMPLER_TOLERANCE:g} in "
+            "float32), so one of them uses other weights or another distribution; please report this with the run folder"
+        )
+
+
+def credit(
+    batch: TokenBatch,
+    advantage: Callable[[Returns], Tensor],
+    *,
+    kl_cost: Callable[[Tensor], Tensor] | None,
+    whitened: bool,
+) -> TokenBatch:
+    """The batch with an `advantage` column and, where values are known, their `target` (before whitening)."""
+    returns = Returns(
+        reward=batch.response["reward"][:, None],
+        kl=_kl(batch, kl_cost),
+        value=batch.token.get("value"),
+        row=batch.row,
+        length=batch.length,
+        group=batch.group,
+        step_reward=None,
+        scored=torch.ones(batch.rows, dtype=torch.bool),
+    )
+    advantages = advantage(returns)
+    columns = {"advantage": whiten(advantages) if whitened else advantages}
+    if "value" in batch.token:
+        columns["target"] = advantages + batch.token["value"]
+    return batch.with_columns(token=columns)
+
+
+def _kl(batch: TokenBatch, kl_cost: Callable[[Tensor], Tensor] | None) -> Tensor:
+    if kl_cost is None:
+        return torch.zeros(batch.counted.numel())
+    return kl_cost(batch.token.get("old", batch.token["sampled"]) - batch.token["reference"])
+
+
+def parts(batch: TokenBatch, *, updates: int, minibatches: int, seed: int, step: int) -> Iterator[TokenBatch]:
+    """The batch as minibatches of whole groups, `updates` times in fresh orders that follow from seed and step."""
+    groups = batch.group.unique()
+    for again in range(updates):
+        if minibatches == 1:
+            yield batch
+            continue
+        order = groups[torch.tensor(permutation(len(groups), seed, "minibatch", step, again))]
+        for chosen in order.tensor_split(minibatches):
+            if len(chosen):
+                yield batch.take(torch.isin(batch.group, chosen).nonzero()[:, 0])

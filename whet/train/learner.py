@@ -1,0 +1,104 @@
+"""A model with what trains it: optimizer, schedule, terms."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from whet.losses.terms import Term
+from whet.models.policy import Decoder
+from whet.train.config import OptimConfig
+
+Schedule = Callable[[int], float]
+
+
+def schedule(config: OptimConfig, *, total: int) -> Schedule:
+    """Learning rate of optimizer step 0, 1, …: linear warm-up, then constant, or down to 0 at `total`.
+
+    >>> rate = schedule(OptimConfig(lr=1.0, schedule="linear", warmup=2), total=6)
+    >>> [rate(step) for step in range(6)]
+    [0.5, 1.0, 1.0, 0.75, 0.5, 0.25]
+    """
+
+    def rate(step: int) -> float:
+        if step < config.warmup:
+            return config.lr * (step + 1) / config.warmup
+        done = min(1.0, (step - config.warmup) / max(1, total - config.warmup))
+        if config.schedule == "linear":
+            return config.lr * (1.0 - done)
+        if config.schedule == "cosine":
+            return config.lr * 0.5 * (1.0 + math.cos(math.pi * done))
+        return config.lr
+
+    return rate
+
+
+def adamw(parameters: Sequence[torch.nn.Parameter], config: OptimConfig) -> torch.optim.AdamW:
+    """AdamW whose decay spares everything of fewer than two dimensions (norms, biases)."""
+    trained = [p for p in parameters if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.lr, betas=config.betas, eps=config.eps)
+
+
+@dataclass(slots=True, kw_only=True)
+class Learner:
+    """A model that learns: its terms say from what, `ticks` counts its optimizer steps."""
+
+    model: Decoder
+    terms: tuple[Term, ...]
+    optimizer: torch.optim.AdamW
+    schedule: Schedule
+    clip: float
+    ticks: int = 0
+
+    @classmethod
+    def of(cls, model: Decoder, terms: Sequence[Term], config: OptimConfig, *, total: int) -> Learner:
+        """A learner for all trainable parameters of a model; `total` optimizer steps are planned."""
+        return cls(
+            model=model,
+            terms=tuple(terms),
+            optimizer=adamw(list(model.parameters()), config),
+            schedule=schedule(config, total=total),
+            clip=config.clip,
+        )
+
+    @property
+    def parameters(self) -> list[torch.nn.Parameter]:
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What one forward must compute for all terms."""
+        return frozenset().union(*(term.needs for term in self.terms))
+
+    def tick(self) -> float:
+        """One optimizer step at the scheduled rate; returns the rate."""
+        rate = self.schedule(self.ticks)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.ticks += 1
+        return rate
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "model": {name: p.detach() for name, p in self.model.named_parameters() if p.requires_grad},
+            "optimizer": self.optimizer.state_dict(),
+            "ticks": self.ticks,
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        own = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        assert set(own) == set(state["model"]), "a checkpoint's parameters are the model's"
+        with torch.no_grad():
+            for name, parameter in own.items():
+                parameter.copy_(state["model"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.ticks = int(state["ticks"])

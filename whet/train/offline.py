@@ -1,0 +1,38 @@
+"""Learning from preferences or labels that are there already: DPO and its family, KTO, ORPO.
+
+Whatever the reference model is needed for is computed here, once per step and without gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from whet.batch import Tree, pack
+from whet.train.credit import token_column
+from whet.train.learner import Learner
+from whet.train.order import Cursor
+from whet.train.ranks import ALONE, Ranks
+from whet.train.session import Session
+from whet.train.step import Frozen, update
+
+
+def offline(
+    session: Session,
+    learner: Learner,
+    trees: Sequence[Tree],
+    *,
+    reference: Frozen | None,
+    cursor: Cursor,
+    steps: int,
+    budget: int,
+    ranks: Ranks = ALONE,
+) -> None:
+    """Fit the policy to `trees`: pairs of one prompt, or labelled responses; `reference` is None where no term looks at it."""
+    for step in session.steps(steps):
+        chosen = [trees[i] for i, _ in cursor.at(step)]
+        batch = pack(ranks.share(chosen))
+        if reference is not None:
+            column = token_column(reference, batch, "logprobs", budget=budget)
+            batch = batch.with_columns(token={"reference": column})
+        metrics = update({"policy": learner}, batch, budget=budget, ranks=ranks, other=reference)
+        session.commit(step, metrics)

@@ -1,0 +1,66 @@
+"""Learning by sampling: sample, score, learn.
+
+PPO, GRPO and their relatives are this loop with other arguments. It leaves out asynchronous sampling, replay and
+filters; groups whose rewards are all equal stay in the batch and in its denominators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from whet.advantages.returns import Returns
+from whet.batch import TokenBatch
+from whet.metrics import Metric, merge_all
+from whet.train.config import OnlineConfig
+from whet.train.credit import credit, pack_groups, parts, refuse_stale, token_column, with_old
+from whet.train.learner import Learner
+from whet.train.ranks import ALONE, Ranks
+from whet.train.record import group_metrics
+from whet.train.session import Session
+from whet.train.step import Frozen, update
+from whet.types import Group, Source
+
+
+def online(
+    session: Session,
+    learners: Mapping[str, Learner],
+    source: Source,
+    *,
+    config: OnlineConfig,
+    advantage: Callable[[Returns], Tensor],
+    kl_cost: Callable[[Tensor], Tensor] | None = None,
+    reference: Frozen | None = None,
+    critic: Frozen | None = None,
+    record: Callable[[int, Sequence[Group], TokenBatch], list[dict[str, Any]]],
+    ranks: Ranks = ALONE,
+) -> None:
+    """Improve `learners["policy"]` on what `source` samples and scores.
+
+    `reference` is there where a term or the KL cost looks at it, `critic` (the model that values, which may be the
+    policy itself) where the advantage needs values. `kl_cost` turns log π − log π_ref into a cost per token.
+    """
+    budget, temperature = config.token_budget, config.sampling.temperature
+    policy = learners["policy"].model
+    for step in session.steps(config.steps):
+        groups = source.next(step)
+        batch, unscorable = pack_groups(ranks.share(groups))
+        if config.updates * config.minibatches > 1:
+            batch = with_old(policy, batch, budget=budget, temperature=temperature)
+        if reference is not None:
+            column = token_column(reference, batch, "logprobs", budget=budget, temperature=temperature)
+            batch = batch.with_columns(token={"reference": column})
+        if critic is not None:
+            batch = batch.with_columns(token={"value": token_column(critic, batch, "value", budget=budget)})
+        batch = credit(batch, advantage, kl_cost=kl_cost, whitened=config.whiten)
+        warming = config.critic is not None and step <= config.critic.warmup
+        active = {role: learner for role, learner in learners.items() if not (warming and role == "policy")}
+        found: list[dict[str, Metric]] = []
+        for part in parts(batch, updates=config.updates, minibatches=config.minibatches, seed=config.seed, step=step):
+            found.append(update(active, part, budget=budget, temperature=temperature, ranks=ranks, other=reference))
+        refuse_stale(found[0], policy)
+        source.observe(groups)
+        metrics = merge_all([*found, group_metrics(groups, batch, unscorable)])
+        session.commit(step, metrics, record(step, groups, batch))

@@ -1,0 +1,99 @@
+"""What a step of the online loop leaves to be read: numbers about its groups, and its rollouts as rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import Any
+
+from whet.batch import TokenBatch
+from whet.losses.kl import k1
+from whet.losses.terms import sum_by_row
+from whet.metrics import Mean, Metric, Std, Sum
+from whet.train.monitors import mean
+from whet.types import Group, Rollout, Score
+
+
+def group_metrics(groups: Sequence[Group], batch: TokenBatch, unscorable: int) -> dict[str, Metric]:
+    """Rewards and their parts, lengths, truncation, groups without a difference, distance to the reference.
+
+    `reward/mean` is over scored rollouts; `frac_reward_zero_std` is the share of groups that teach nothing.
+    """
+    scores = [s for g in groups for s in g.scores if s is not None and s.value is not None]
+    rollouts = [r for g in groups for r in g.rollouts]
+    rewards = [float(s.value) for s in scores if s.value is not None]
+    flat = [len({s.value for s in g.scores if s is not None and s.value is not None}) <= 1 for g in groups]
+    out: dict[str, Metric] = {
+        "reward/mean": Mean(sum(rewards), len(rewards)),
+        "reward/std": Std.of_values(rewards),
+        "frac_reward_zero_std": Mean(float(sum(flat)), len(flat)),
+        "completions/mean_length": Mean(float(sum(r.length for r in rollouts)), len(rollouts)),
+        "completions/clipped_ratio": Mean(float(sum(r.stopped == "length" for r in rollouts)), len(rollouts)),
+        "unscorable": Sum(float(unscorable)),
+        "num_tokens": Sum(float(sum(r.length for r in rollouts))),
+    }
+    for name in sorted({name for s in scores for name in s.parts}):
+        found = [s.parts[name] for s in scores if name in s.parts]
+        out[f"rewards/{name}/mean"] = Mean(float(sum(found)), len(found))
+    if "reference" in batch.token and batch.rows:
+        out["kl"] = mean(sum_by_row(k1(batch.token["sampled"] - batch.token["reference"]), batch))
+    return out
+
+
+def rollout_rows(
+    groups: Sequence[Group],
+    batch: TokenBatch,
+    *,
+    step: int,
+    run: str,
+    stage: str | None,
+    decode: Callable[[tuple[int, ...]], str],
+) -> list[dict[str, Any]]:
+    """Every rollout of a step in the documented row schema; a row that could not be scored has no advantage."""
+    advantages = iter(_per_row(batch))
+    return [
+        _row(group, rollout, score, advantages, step=step, run=run, stage=stage, decode=decode)
+        for group in groups
+        for rollout, score in group.members
+    ]
+
+
+def _per_row(batch: TokenBatch) -> list[list[float]]:
+    if "advantage" not in batch.token:
+        return []
+    return [part.tolist() for part in batch.token["advantage"].split(batch.length.tolist())]
+
+
+def _row(
+    group: Group,
+    rollout: Rollout,
+    score: Score | None,
+    advantages: Any,
+    *,
+    step: int,
+    run: str,
+    stage: str | None,
+    decode: Callable[[tuple[int, ...]], str],
+) -> dict[str, Any]:
+    learned = score is not None and score.value is not None and rollout.length > 0
+    tokens = rollout.tokens[rollout.prompt_length :]
+    sources = rollout.source[rollout.prompt_length :]
+    return {
+        "run": run,
+        "stage": stage,
+        "step": step,
+        "task_id": group.task.id,
+        "occurrence": rollout.occurrence,
+        "index": rollout.index,
+        "prompt": decode(rollout.prompt),
+        "completion": rollout.text,
+        "tokens": list(tokens),
+        "source": [[name, len(list(same))] for name, same in groupby(sources)],
+        "logprobs": list(rollout.logprobs),
+        "advantage": next(advantages, None) if learned else None,
+        "reward": score.value if score is not None else None,
+        "parts": dict(score.parts) if score is not None else {},
+        "stopped": rollout.stopped,
+        "length": rollout.length,
+    }
+

@@ -1,0 +1,33 @@
+"""Reward models: a scalar head fitted to comparisons, or to labels of steps.
+
+Rankings arrive as all of their pairs in one tree, so every response goes through the model once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from whet.batch import Tree, pack
+from whet.train.learner import Learner
+from whet.train.order import Cursor
+from whet.train.ranks import ALONE, Ranks
+from whet.train.session import Session
+from whet.train.step import update
+
+
+def reward_model(
+    session: Session,
+    learner: Learner,
+    trees: Sequence[Tree],
+    *,
+    cursor: Cursor,
+    steps: int,
+    budget: int,
+    ranks: Ranks = ALONE,
+) -> None:
+    """Fit the scores to `trees`, each holding the responses of one prompt with their pairs or step labels."""
+    for step in session.steps(steps):
+        chosen = [trees[i] for i, _ in cursor.at(step)]
+        batch = pack(ranks.share(chosen))
+        metrics = update({"reward": learner}, batch, budget=budget, ranks=ranks)
+        session.commit(step, metrics)

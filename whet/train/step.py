@@ -1,0 +1,199 @@
+"""One optimizer step from a batch: the only place that cuts micro-batches and knows about ranks.
+
+Weights are made once, over the whole step and all ranks; below that every number is a sum, so any cut into pieces and
+any number of ranks gives the same gradient. Nothing is updated unless every loss and gradient is finite.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from whet.batch import TokenBatch
+from whet.errors import NumericsError
+from whet.losses.terms import Term, Views
+from whet.metrics import Mean, Metric, Sum, merge_all
+from whet.train.learner import Learner
+from whet.train.ranks import ALONE, Ranks
+
+
+class Frozen(Protocol):
+    """A model that is only looked at: the reference, or the policy with its adapter off."""
+
+    def __call__(self, batch: TokenBatch, needs: frozenset[str], *, temperature: float = 1.0) -> Views: ...
+
+
+def update(
+    learners: Mapping[str, Learner],
+    batch: TokenBatch,
+    *,
+    budget: int,
+    temperature: float = 1.0,
+    ranks: Ranks = ALONE,
+    other: object | None = None,
+) -> dict[str, Metric]:
+    """Back-propagate every learner's terms over the batch and take one optimizer step each; returns merged metrics.
+
+    `budget` is the most tokens of one forward pass. `other` is the reference that two-model statistics look at.
+    """
+    if ranks.total(float(batch.rows)) == 0:
+        return {"skipped": Sum(1.0)}
+    found: list[dict[str, Metric]] = []
+    for role, learner in learners.items():
+        weighted = with_weights(batch, learner.terms, ranks)
+        pieces = weighted.split(budget)
+        learner.optimizer.zero_grad(set_to_none=True)
+        leaves = coupled_gradients(learner, weighted, pieces, temperature=temperature, ranks=ranks, other=other)
+        for piece in pieces:
+            found.append(_backward(role, learner, piece, leaves, temperature=temperature, other=other))
+        ranks.sum_gradients(learner.parameters)
+    metrics = _per_step(ranks.merge(merge_all(found)))
+    norms = {role: _clipped(learner) for role, learner in learners.items()}
+    _refuse_nonfinite(learners, metrics, norms)
+    for role, learner in learners.items():
+        metrics |= {f"{role}/grad_norm": Mean.of(norms[role]), f"{role}/lr": Mean.of(learner.tick())}
+    return metrics
+
+
+def _per_step(metrics: Mapping[str, Metric]) -> dict[str, Metric]:
+    """Losses are summed over pieces and ranks, but averaged over the optimizer steps they are later merged with."""
+    return {
+        name: Mean.of(metric.value()) if isinstance(metric, Sum) and "loss" in name else metric
+        for name, metric in metrics.items()
+    }
+
+
+def with_weights(batch: TokenBatch, terms: Sequence[Term], ranks: Ranks) -> TokenBatch:
+    """The batch with each term's item weights as a column, and each row's place in the step as `step_row`."""
+    everyone = ranks.gather_rows(batch)
+    axes: dict[str, dict[str, Tensor]] = {"token": {}, "response": {}, "pair": {}, "label": {}}
+    for term in terms:
+        axes[term.over][f"weight/{term.name}"] = _own(term.weigh(everyone), term.over, batch, ranks)
+    axes["response"]["step_row"] = torch.arange(batch.rows)
+    return replace(
+        batch,
+        token={**batch.token, **axes["token"]},
+        response={**batch.response, **axes["response"]},
+        pair={**batch.pair, **axes["pair"]},
+        label={**batch.label, **axes["label"]},
+    )
+
+
+def _own(weights: Tensor, over: str, batch: TokenBatch, ranks: Ranks) -> Tensor:
+    """This rank's slice of weights made over all ranks."""
+    counts = {"token": batch.row, "response": batch.last, "pair": batch.pairs, "label": batch.label_at}
+    count = counts[over].shape[0]
+    start = ranks.offset(count)
+    return weights[start : start + count]
+
+
+def _backward(
+    role: str,
+    learner: Learner,
+    piece: TokenBatch,
+    leaves: Mapping[str, Mapping[str, Tensor]],
+    *,
+    temperature: float,
+    other: object | None,
+) -> dict[str, Metric]:
+    """Forward one piece, sum its terms, back-propagate; returns the piece's metrics."""
+    views = learner.model(piece, learner.needs, temperature=temperature, other=other)
+    loss = torch.zeros((), dtype=torch.float32)
+    metrics: dict[str, Metric] = {}
+    for term in learner.terms:
+        if term.name in leaves:
+            loss = loss + _surrogate(views, leaves[term.name])
+            continue
+        total = _weighted(term, views)
+        loss = loss + term.coef * total
+        metrics[f"loss/{term.name}"] = Sum(float(total.detach()))
+    if loss.requires_grad:
+        loss.backward()
+    metrics[f"{role}/loss"] = Sum(float(loss.detach()))
+    with torch.no_grad():
+        watched = [term.monitor(views) for term in learner.terms if term.monitor is not None]
+    return merge_all([metrics, *watched])
+
+
+def _weighted(term: Term, views: Views) -> Tensor:
+    columns = {
+        "token": views.batch.token,
+        "response": views.batch.response,
+        "pair": views.batch.pair,
+        "label": views.batch.label,
+    }
+    values = term.values(views)
+    weights = columns[term.over][f"weight/{term.name}"]
+    assert values.shape == weights.shape, f"{term.name} returned {tuple(values.shape)} for {tuple(weights.shape)} items"
+    return (weights * values).sum()
+
+
+def coupled_gradients(
+    learner: Learner,
+    batch: TokenBatch,
+    pieces: Sequence[TokenBatch],
+    *,
+    temperature: float,
+    ranks: Ranks,
+    other: object | None,
+) -> dict[str, dict[str, Tensor]]:
+    """Derivatives of every coupled term with respect to each response's own numbers, over the whole step.
+
+    A first pass without gradient gathers those numbers, the pure loss runs once on them as leaves; the second pass
+    back-propagates the derivatives. One piece on one rank needs no first pass: its loss sees the whole step anyway.
+    """
+    coupled = [term for term in learner.terms if term.couples]
+    if not coupled or (len(pieces) == 1 and ranks.size == 1):
+        return {}
+    with torch.no_grad():
+        parts = [learner.model(p, learner.needs, temperature=temperature, other=other).summed() for p in pieces]
+    order = torch.cat([piece.response["step_row"] for piece in pieces]).argsort()
+    own = {name: torch.cat([part[name] for part in parts])[order] for name in parts[0]}
+    everyone = Views(batch=ranks.gather_rows(batch))
+    start = ranks.offset(batch.rows)
+    out: dict[str, dict[str, Tensor]] = {}
+    for term in coupled:
+        numbers = {name: ranks.gather_column(value).requires_grad_() for name, value in own.items()}
+        values = term.fn(*term.inputs(everyone, numbers))
+        weights = (everyone.batch.pair if term.over == "pair" else everyone.batch.response)[f"weight/{term.name}"]
+        (term.coef * (weights * values).sum()).backward()
+        out[term.name] = {
+            name: torch.zeros_like(own[name]) if leaf.grad is None else leaf.grad[start : start + batch.rows]
+            for name, leaf in numbers.items()
+        }
+    return out
+
+
+def _surrogate(views: Views, leaves: Mapping[str, Tensor]) -> Tensor:
+    """Σ derivative · number: a sum whose gradient is the coupled loss's."""
+    rows = views.batch.response["step_row"]
+    return sum(((leaves[name][rows] * value).sum() for name, value in views.summed().items()), torch.zeros(()))
+
+
+def _clipped(learner: Learner) -> float:
+    with_gradient = [p for p in learner.parameters if p.grad is not None]
+    return float(torch.nn.utils.clip_grad_norm_(with_gradient, learner.clip)) if with_gradient else 0.0
+
+
+def _refuse_nonfinite(
+    learners: Mapping[str, Learner], metrics: Mapping[str, Metric], norms: Mapping[str, float]
+) -> None:
+    """Stop before anything is updated, naming the term or the parameters that are not finite."""
+    bad = [name for name in metrics if "loss" in name and not math.isfinite(metrics[name].value() or 0.0)]
+    for role, norm in norms.items():
+        if not math.isfinite(norm):
+            learner = learners[role]
+            names = [n for n, p in learner.model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
+            bad += [f"gradient of {role} ({names[0]} and {len(names) - 1} more)" if names else f"gradient norm of {role}"]
+    if bad:
+        for learner in learners.values():
+            learner.optimizer.zero_grad(set_to_none=True)
+        raise NumericsError(
+            f"not finite: {', '.join(bad)}; nothing was updated. Lower optim.lr, or look at the rewards and data of this step"
+        )
