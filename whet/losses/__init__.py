@@ -18,16 +18,15 @@
 from __future__ import annotations
 
 from whet.registry import Shelf
-from whet.types import Reduce
 
 policy_objective = Shelf("policy objective", "whet.losses.policy")
 token_loss = Shelf("token loss", "whet.losses.token")
-preference_loss = Shelf("preference loss", "whet.losses.preference", types={"Reduce": Reduce})
+preference_loss = Shelf("preference loss", "whet.losses.preference")
 reward_loss = Shelf("reward loss", "whet.losses.reward")
-rating_loss = Shelf("rating loss", "whet.losses.rating", types={"Reduce": Reduce})
+rating_loss = Shelf("rating loss", "whet.losses.rating")
 step_loss = Shelf("step loss", "whet.losses.step")
 value_loss = Shelf("value loss", "whet.losses.value")
 kl_estimator = Shelf("KL estimator", "whet.losses.kl")
 ratio_pooling = Shelf("ratio pooling", "whet.losses.ratio")
 weighting = Shelf("weighting", "whet.losses.weights")
-statistic = Shelf("statistic", "whet.losses")
+statistic = Shelf("statistic", "whet.losses.tokens", "whet.losses.preference")
