@@ -133,7 +133,7 @@ def files_of(packages: Iterable[str]) -> dict[Path, str]:
     for package in packages:
         for root in roots_of(package):
             for path in sorted(root.rglob("*.py")) if root.is_dir() else [root]:
-                inside = path.relative_to(root).with_suffix("").parts
+                inside = path.relative_to(root).with_suffix("").parts if path != root else ()
                 files[path] = ".".join([package, *(part for part in inside if part != "__init__")])
     return files
 
