@@ -1,0 +1,37 @@
+"""Which model is loaded, and how; importing this imports no torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from whet.config import Config
+
+
+class LoraConfig(Config):
+    """A low-rank adapter in place of training all weights; the base model, adapter off, is the reference for free."""
+
+    rank: Annotated[int, Field(ge=1)] = 16
+    """Rank of the adapter's two factors."""
+    alpha: Annotated[float, Field(gt=0)] = 32.0
+    """The adapter's output is scaled by alpha / rank."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Dropout before the adapter while training."""
+    targets: str | tuple[str, ...] = "all-linear"
+    """Layers that get an adapter: all-linear, or names of modules."""
+
+
+class ModelConfig(Config):
+    """A model folder or hub name, its precision, and how batches are laid out in it."""
+
+    path: str
+    """A folder as `save_pretrained` writes it, or a hub name like owner/name (the only use of the network)."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Precision of the weights; auto is float32 on a CPU and bfloat16 on CUDA."""
+    layout: Literal["auto", "forest", "padded"] = "auto"
+    """forest computes a shared prompt once; auto falls back to padded where a model cannot, and says so."""
+    lora: LoraConfig | None = None
+    """Train a low-rank adapter in place of all weights."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto takes CUDA where there is one."""

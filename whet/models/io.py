@@ -1,0 +1,296 @@
+"""Model folders in and out: the field's own format, so that what Whet trains opens anywhere.
+
+    load_policy   a language model
+    load_reward   the same with a score head: a saved reward model's, or a fresh one on a language model
+    load_value    the same with a value head: a critic on a trunk of its own
+    save          safetensors, tokenizer with chat template, generation configuration with every stop id
+
+A score head opens with `AutoModelForSequenceClassification` (num_labels=1) where the family has that class; heads that
+`transformers` has no place for stand beside the weights as `value_head.safetensors` or `score_head.safetensors`.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from whet.errors import ModelError
+from whet.models import lora
+from whet.models.config import ModelConfig
+from whet.models.policy import Decoder
+from whet.models.prove import prove
+from whet.models.tokenizer import check_vocabulary, distinct_pad, load_tokenizer, require_stop, stop_ids
+
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+ADAPTER = "adapter_config.json"
+
+
+def load_policy(config: ModelConfig, seed: int = 0) -> Decoder:
+    """The language model of a folder or hub name, proved and ready to train; `seed` draws a fresh adapter."""
+    from transformers import AutoModelForCausalLM
+
+    base = _base(config.path)
+    hf = _weights(AutoModelForCausalLM, base, config, kind="language model", fresh=())
+    decoder = _finish(Decoder(hf, tokenizer=load_tokenizer(config.path)), config, base, seed)
+    decoder.stop_ids = require_stop(decoder.tokenizer, _generation(base), config.path)
+    if (Path(config.path) / _file("value")).exists():
+        decoder.heads["value"] = new_head(decoder, seed, bias=True)
+    return _saved_heads(decoder, config.path)
+
+
+def load_reward(config: ModelConfig, seed: int = 0) -> Decoder:
+    """A reward model: the folder's own score head, or one drawn from `seed` with std 1/(h+1) on a language model."""
+    base = _base(config.path)
+    own_head = _is_classifier(base)
+    hf, score = _classifier(base, config, own_head=own_head)
+    decoder = Decoder(hf, tokenizer=load_tokenizer(config.path))
+    decoder.heads["score"] = score if own_head and score is not None else new_head(decoder, seed, bias=False)
+    decoder.stop_ids = stop_ids(decoder.tokenizer, _generation(base))
+    _separate_padding(decoder)
+    return _saved_heads(_finish(decoder, config, base, seed), config.path)
+
+
+def load_value(config: ModelConfig, seed: int = 0) -> Decoder:
+    """A critic: the trunk of a policy or reward model with a value head.
+
+    The head is the folder's own; else a reward model's score head with bias 0; else drawn from `seed`.
+    """
+    base = _base(config.path)
+    score: nn.Linear | None = None
+    if _is_classifier(base):
+        whole, score = _classifier(base, config, own_head=True)
+        hf = whole.base_model
+    else:
+        hf = _trunk(base, config)
+    decoder = _finish(Decoder(hf, tokenizer=load_tokenizer(config.path)), config, base, seed)
+    decoder.stop_ids = stop_ids(decoder.tokenizer, _generation(base))
+    add_value_head(decoder, seed)
+    if score is not None:
+        decoder.heads["value"].load_state_dict({"weight": score.weight, "bias": torch.zeros(1)})
+    return _saved_heads(decoder, config.path)
+
+
+def add_value_head(decoder: Decoder, seed: int) -> Decoder:
+    """A fresh value head on the decoder's own trunk (a critic that shares the policy's)."""
+    decoder.heads["value"] = new_head(decoder, seed, bias=True)
+    return decoder
+
+
+def new_head(decoder: Decoder, seed: int, *, bias: bool) -> nn.Linear:
+    """A linear head `h → 1`: weights normal with std 1/(h+1) drawn from `seed`, bias 0."""
+    size = decoder.hidden_size
+    weight = decoder.backbone.get_input_embeddings().weight
+    head = nn.Linear(size, 1, bias=bias)
+    drawn = torch.randn((1, size), generator=torch.Generator().manual_seed(seed)) / (size + 1)
+    with torch.no_grad():
+        head.weight.copy_(drawn)
+        if bias:
+            head.bias.zero_()
+    return head.to(device=weight.device, dtype=weight.dtype)
+
+
+def save(decoder: Decoder, folder: str | Path, *, merge: bool = False) -> Path:
+    """Write an ordinary model folder; with an adapter the adapter's folder, or with `merge` the whole model.
+
+    The folder is filled in place: whoever needs it atomic writes to a temporary name and renames.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    heads = dict(decoder.heads)
+    if decoder.adapter is not None and not merge:
+        decoder.adapter.save_pretrained(folder)
+    else:
+        hf = lora.merged(decoder) if decoder.adapter is not None else decoder.hf
+        with quiet():
+            _save_whole(decoder, hf, heads, folder)
+    for name, head in heads.items():
+        save_file({key: value.contiguous() for key, value in head.state_dict().items()}, folder / _file(name))
+    if decoder.tokenizer is not None:
+        decoder.tokenizer.save_pretrained(folder)
+    _save_generation(decoder, folder)
+    return folder
+
+
+def _save_generation(decoder: Decoder, folder: Path) -> None:
+    """Every stop id in the generation configuration, also beside models that do not generate themselves."""
+    from transformers import GenerationConfig
+
+    generation = getattr(decoder.hf, "generation_config", None) or GenerationConfig()
+    generation = copy.deepcopy(generation)
+    if decoder.stop_ids:
+        generation.eos_token_id = list(decoder.stop_ids)
+    generation.save_pretrained(folder)
+
+
+def _save_whole(decoder: Decoder, hf: Any, heads: dict[str, Any], folder: Path) -> None:
+    """The model's own files; a score head that has a place in them is taken out of `heads`."""
+    if "score" in heads and hasattr(hf, "score"):
+        empty, hf.score = hf.score, heads.pop("score")
+        try:
+            hf.save_pretrained(folder)
+        finally:
+            hf.score = empty
+    else:
+        hf.save_pretrained(folder)
+
+
+def _finish(decoder: Decoder, config: ModelConfig, base: str, seed: int) -> Decoder:
+    """Vocabulary checked, on its device, proved, with its adapter."""
+    rows = int(decoder.backbone.get_input_embeddings().weight.shape[0])
+    check_vocabulary(decoder.tokenizer, rows, config.path)
+    decoder.to(_device(config))
+    prove(decoder, config.layout)
+    if base != config.path:
+        return lora.load_adapter(decoder, config.path)
+    return lora.add_adapter(decoder, config.lora, seed=seed) if config.lora is not None else decoder
+
+
+def _saved_heads(decoder: Decoder, path: str) -> Decoder:
+    """Heads that stand beside the weights replace fresh ones."""
+    for name, head in decoder.heads.items():
+        if (Path(path) / _file(name)).exists():
+            head.load_state_dict(load_file(Path(path) / _file(name)))
+    return decoder
+
+
+def _file(head: str) -> str:
+    return f"{head}_head.safetensors"
+
+
+def _base(path: str) -> str:
+    """The folder or hub name that holds the weights: an adapter's base, else `path` itself; checked to exist."""
+    folder = Path(path).expanduser()
+    if not folder.exists():
+        if HUB_NAME.fullmatch(path):
+            return path
+        raise ModelError(f"{path} is no folder and no hub name like owner/name; give the path of a model folder")
+    if (folder / ADAPTER).exists():
+        return _base(str(json.loads((folder / ADAPTER).read_text())["base_model_name_or_path"]))
+    if not (folder / "config.json").exists():
+        raise ModelError(f"{path} is no model: it has no config.json; give a folder as written by save_pretrained")
+    return path
+
+
+def _config(base: str) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        found = AutoConfig.from_pretrained(base, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"the configuration of {base} cannot be read: {_first_line(error)}") from error
+    if getattr(found, "auto_map", None):
+        raise ModelError(f"{base} needs its own Python code to run, which is never executed; use a built-in family")
+    return found
+
+
+def _generation(base: str) -> Any:
+    """The folder's generation configuration, or None where it has none."""
+    from transformers import GenerationConfig
+
+    try:
+        return GenerationConfig.from_pretrained(base)
+    except OSError:
+        return None
+
+
+def _is_classifier(base: str) -> bool:
+    names = getattr(_config(base), "architectures", None) or []
+    return any(name.endswith("ForSequenceClassification") for name in names)
+
+
+def _classifier(base: str, config: ModelConfig, *, own_head: bool) -> tuple[Any, nn.Linear | None]:
+    """(model with its score head taken out, that head); without the family's class, (bare trunk, None)."""
+    from transformers import AutoModelForSequenceClassification
+
+    if type(_config(base)) not in AutoModelForSequenceClassification._model_mapping:
+        return _trunk(base, config), None
+    form = {"num_labels": 1, "problem_type": "regression", "id2label": {0: "reward"}, "label2id": {"reward": 0}}
+    fresh = () if own_head else ("score.weight",)
+    try:
+        hf = _weights(AutoModelForSequenceClassification, base, config, kind="reward model", fresh=fresh, **form)
+    except RuntimeError as error:
+        raise ModelError(f"{base} does not give one score: {_first_line(error)}") from error
+    score = hf.score
+    hf.score = nn.Identity()
+    return hf, score
+
+
+def _trunk(base: str, config: ModelConfig) -> Any:
+    """The bare decoder, whatever stood on it."""
+    from transformers import AutoModel, AutoModelForCausalLM
+
+    if type(_config(base)) not in AutoModelForCausalLM._model_mapping:
+        raise ModelError(f"{base} is a {_config(base).model_type}, which is no decoder; give a language model's folder")
+    return _weights(AutoModel, base, config, kind="decoder", fresh=())
+
+
+def _weights(auto: Any, base: str, config: ModelConfig, *, kind: str, fresh: tuple[str, ...], **form: Any) -> Any:
+    """The model, every weight from the folder but those named in `fresh`."""
+    if type(_config(base)) not in auto._model_mapping:
+        raise ModelError(f"{base} is a {_config(base).model_type}, which is no {kind}; give a decoder's folder")
+    try:
+        with quiet():
+            hf, report = auto.from_pretrained(
+                base, dtype=_dtype(config), trust_remote_code=False, output_loading_info=True, **form
+            )
+    except (OSError, ValueError) as error:
+        raise ModelError(f"the weights of {base} cannot be loaded: {_first_line(error)}") from error
+    missing = sorted(set(report["missing_keys"]) - set(fresh))
+    if missing or report["mismatched_keys"]:
+        bad = missing or sorted(report["mismatched_keys"])
+        raise ModelError(
+            f"{base} lacks weights of a {kind}: {bad[0]} and {len(bad) - 1} more; is it another kind of model?"
+        )
+    return hf
+
+
+def _separate_padding(decoder: Decoder) -> None:
+    """A reward model's padding id must not end texts: readers of the saved folder score the last id that is not it."""
+    embedding = decoder.backbone.get_input_embeddings()
+    pad = distinct_pad(decoder.tokenizer, decoder.stop_ids, int(embedding.weight.shape[0]))
+    if pad >= embedding.weight.shape[0]:
+        decoder.hf.resize_token_embeddings(pad + 1, mean_resizing=False)
+        with torch.no_grad():
+            decoder.backbone.get_input_embeddings().weight[embedding.weight.shape[0] :] = 0
+    decoder.config.pad_token_id = pad
+
+
+def _device(config: ModelConfig) -> torch.device:
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ModelError("device=cuda was asked for, but torch sees no CUDA device; use device=cpu or a CUDA build")
+    return torch.device("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _dtype(config: ModelConfig) -> torch.dtype:
+    if config.dtype == "auto":
+        return torch.bfloat16 if _device(config).type == "cuda" else torch.float32
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[config.dtype]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Loading without progress bars and reports: what is wrong is raised instead."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

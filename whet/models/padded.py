@@ -1,0 +1,79 @@
+"""The fallback layout: every response with its own copy of its prompt, padded to the right, through the stock model.
+
+It serves models whose attention cannot be replaced or whose layers carry state along the sequence. What comes back has
+the forest's shape, so nobody above sees a difference but the cost: K responses compute their prompt K times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from whet.batch import TokenBatch
+
+WASTE = 1.3
+
+
+def padded_hidden(backbone: nn.Module, batch: TokenBatch) -> Tensor:
+    """Last hidden states `[T, h]`; a shared prompt's states come from the first response that holds it."""
+    paths = _paths(batch)
+    where = np.full(batch.tokens.numel(), -1)
+    states: list[Tensor] = []
+    offset = 0
+    for bucket in _buckets(paths):
+        index, real = _right_padded(bucket)
+        cells = offset + np.arange(index.size).reshape(index.shape)
+        for tokens, cell in zip(reversed(bucket), reversed(cells), strict=True):
+            where[tokens] = cell[: tokens.size]
+        states.append(_forward(backbone, batch.tokens, index, real).flatten(0, 1))
+        offset += index.size
+    assert (where >= 0).all(), "every token belongs to a response"
+    return torch.cat(states).index_select(0, torch.from_numpy(where).to(batch.tokens.device))
+
+
+def _forward(backbone: nn.Module, tokens: Tensor, index: np.ndarray, real: np.ndarray) -> Tensor:
+    at = torch.from_numpy(index).to(tokens.device)
+    mask = torch.from_numpy(real).to(tokens.device).long()
+    return backbone(input_ids=tokens[at], attention_mask=mask, use_cache=False).last_hidden_state
+
+
+def _paths(batch: TokenBatch) -> list[np.ndarray]:
+    """Token indices from the root to each segment without children."""
+    segment, parent = batch.segment.cpu().numpy(), batch.parent.tolist()
+    start = np.searchsorted(segment, np.arange(len(parent) + 1))
+    spans = [np.arange(a, b) for a, b in zip(start[:-1], start[1:], strict=True)]
+    inner = set(parent)
+    paths = []
+    for leaf in (s for s in range(len(parent)) if s not in inner):
+        chain, up = [spans[leaf]], parent[leaf]
+        while up >= 0:
+            chain.append(spans[up])
+            up = parent[up]
+        paths.append(np.concatenate(chain[::-1]))
+    return [path for path in paths if path.size]
+
+
+def _buckets(paths: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
+    """Paths of like length together, longest first."""
+    out: list[list[np.ndarray]] = []
+    real = 0
+    for path in sorted(paths, key=lambda p: -p.size):
+        if out and (len(out[-1]) + 1) * out[-1][0].size <= WASTE * (real + path.size):
+            out[-1].append(path)
+            real += path.size
+        else:
+            out.append([path])
+            real = path.size
+    return out
+
+
+def _right_padded(paths: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """`[B, longest]` token indices, padded with the path's last token, and which of them are real."""
+    size = np.array([path.size for path in paths])
+    real = np.arange(size.max())[None, :] < size[:, None]
+    index = np.repeat(np.array([path[-1] for path in paths])[:, None], size.max(), axis=1)
+    index[real] = np.concatenate(paths)
+    return index, real

@@ -1,0 +1,232 @@
+"""A decoder with its heads: what every role is (policy, reference, reward model, critic), and the only way to run one.
+
+A loss names what it needs; `Decoder.__call__` computes that and nothing else, on one forward over a forest:
+
+    logprobs    log π of every counted token            `[N]`   the LM head runs on `batch.sources` alone, in chunks
+    value       the value head at the same places       `[N]`
+    score       the score head at `batch.last`          `[R]`   never inferred from a padding id
+    step_score  the score head at `batch.label_at`      `[L]`
+    other names are vocabulary statistics of the shelf `statistic`, with a second model's logits where they want them
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from whet.batch import TokenBatch
+from whet.errors import ModelError
+from whet.losses.terms import Views
+from whet.losses.tokens import token_logprobs, token_statistics
+from whet.models.attention import ForestPlan
+from whet.models.padded import padded_hidden
+
+HEADS = {"value": "value", "score": "score", "step_score": "score"}
+"""Which head an output is read from."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LmHead:
+    """Logits of a hidden state: z = softcap · tanh(scale · (W h + b) / softcap), the soft-cap only where there is one."""
+
+    weight: Tensor
+    bias: Tensor | None
+    scale: float
+    softcap: float | None
+
+
+class Decoder(nn.Module):
+    """A `transformers` decoder laid out as a forest, with named heads.
+
+    `hf` is the wrapped model (its score head taken out), `heads` our own: "score" `Linear(h, 1, bias=False)`, "value"
+    `Linear(h, 1)`. `adapter` is the PEFT model around `hf`, or None. `layout_reason` says why a layout was chosen.
+    Dropout is off: the same batch gives the same numbers twice, so `train()` reaches nothing but an adapter's dropout.
+    """
+
+    def __init__(self, hf: Any, *, tokenizer: Any = None, heads: dict[str, nn.Module] | None = None) -> None:
+        super().__init__()
+        self.hf = hf
+        self.heads = nn.ModuleDict(heads or {})
+        self.tokenizer = tokenizer
+        self.layout = "padded"
+        self.layout_reason = "not proved yet"
+        self.stop_ids: tuple[int, ...] = ()
+        object.__setattr__(self, "adapter", None)
+        self.eval()
+
+    adapter: Any
+
+    @property
+    def backbone(self) -> Any:
+        """The model below its head: tokens in, hidden states after the final norm out."""
+        return self.hf.base_model
+
+    @property
+    def config(self) -> Any:
+        """The wrapped model's own configuration (its text part where it has several)."""
+        return self.hf.config.get_text_config()
+
+    @property
+    def hidden_size(self) -> int:
+        head = self.head
+        return int(self.config.hidden_size) if head is None else head.weight.shape[1]
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.hf.parameters()).device
+
+    @property
+    def head(self) -> LmHead | None:
+        """The LM head, or None for a model that has none."""
+        linear = self.hf.get_output_embeddings()
+        if linear is None or not isinstance(getattr(linear, "weight", None), Tensor):
+            return None
+        scale, softcap = head_form(self.config)
+        return LmHead(weight=linear.weight, bias=getattr(linear, "bias", None), scale=scale, softcap=softcap)
+
+    def train(self, mode: bool = True) -> Decoder:
+        """Everything stays in evaluation mode but the adapter's own dropout."""
+        super().train(False)
+        for name, module in self.hf.named_modules():
+            if "lora_dropout" in name:
+                module.train(mode)
+        return self
+
+    def hidden(self, batch: TokenBatch, *, plan: ForestPlan | None = None) -> Tensor:
+        """Last hidden states `[T, h]`; `plan` saves making the same batch's plan twice."""
+        if self.layout == "padded":
+            return padded_hidden(self.backbone, batch)
+        plan = ForestPlan.of(batch) if plan is None else plan
+        out = self.backbone(
+            input_ids=batch.tokens[None], position_ids=batch.positions[None], plan=plan, use_cache=False
+        )
+        return out.last_hidden_state[0]
+
+    def forward(
+        self,
+        batch: TokenBatch,
+        needs: frozenset[str],
+        *,
+        temperature: float = 1.0,
+        other: Decoder | None = None,
+        plan: ForestPlan | None = None,
+    ) -> Views:
+        """The outputs that `needs` names; `other` is the model that two-model statistics compare with.
+
+        `other` may be this decoder itself where it has an adapter: then the adapter is off for its part.
+        """
+        plan = ForestPlan.of(batch) if plan is None and self.layout == "forest" else plan
+        hidden = self.hidden(batch, plan=plan)
+        names = needs - HEADS.keys()
+        token = self._vocabulary(batch, hidden, names, temperature, self._other(batch, other, names, plan))
+        if "value" in needs:
+            token["value"] = self._read("value", hidden[batch.sources])
+        response = {"score": self._read("score", hidden[batch.last])} if "score" in needs else {}
+        label = {"step_score": self._read("step_score", hidden[batch.label_at])} if "step_score" in needs else {}
+        return Views(batch=batch, token=token, response=response, label=label)
+
+    __call__: Any
+
+    def _vocabulary(
+        self,
+        batch: TokenBatch,
+        hidden: Tensor,
+        names: frozenset[str],
+        temperature: float,
+        other: tuple[Tensor, Tensor, Tensor | None] | None,
+    ) -> dict[str, Tensor]:
+        if not names:
+            return {}
+        head = self._lm_head()
+        sources = hidden.index_select(0, batch.sources)
+        form: dict[str, Any] = {
+            "bias": head.bias,
+            "scale": head.scale,
+            "softcap": head.softcap,
+            "temperature": temperature,
+        }
+        token: dict[str, Tensor] = {}
+        if "logprobs" in names:
+            token["logprobs"] = token_logprobs(sources, head.weight, batch.targets, **form)
+        statistics = sorted(names - {"logprobs"})
+        if statistics:
+            token |= token_statistics(sources, head.weight, names=statistics, other=other, **form)
+        return token
+
+    def _other(
+        self, batch: TokenBatch, other: Decoder | None, names: frozenset[str], plan: ForestPlan | None
+    ) -> tuple[Tensor, Tensor, Tensor | None] | None:
+        """The second model's (hidden states of the counted tokens, weight, bias), without gradient."""
+        if other is None or not names - {"logprobs"}:
+            return None
+        head = other._lm_head()
+        assert (head.scale, head.softcap) == head_form(self.config), "the two models' heads have the same form"
+        with torch.no_grad():
+            if other is self:
+                with self.adapter_off():
+                    hidden = self.hidden(batch, plan=plan)
+            else:
+                hidden = other.hidden(batch, plan=plan)
+        return hidden.index_select(0, batch.sources), head.weight, head.bias
+
+    def _lm_head(self) -> LmHead:
+        head = self.head
+        if head is None:
+            raise ModelError(
+                "this model has no language-model head (it was loaded as a reward model or critic), so it gives no "
+                "log-probabilities; use a policy's folder for this role"
+            )
+        return head
+
+    def _read(self, output: str, hidden: Tensor) -> Tensor:
+        name = HEADS[output]
+        if name not in self.heads:
+            raise ModelError(
+                f"this model has no {name} head, so it cannot give {output}; load it with load_"
+                f"{'value' if name == 'value' else 'reward'}"
+            )
+        return self.heads[name](hidden).squeeze(-1).float()
+
+    @contextmanager
+    def adapter_off(self) -> Iterator[Decoder]:
+        """The base model, for as long as the block lasts: an adapter's reference; on again even after an exception."""
+        if self.adapter is None:
+            raise ModelError("this model has no adapter to turn off; a reference needs lora or a second model")
+        with self.adapter.disable_adapter():
+            yield self
+
+    def freeze(self) -> Decoder:
+        """No gradients from here on: a reference or a judge."""
+        self.requires_grad_(False)
+        return self.eval()
+
+    def frozen_copy(self) -> Decoder:
+        """A second decoder with the same numbers and no gradients; the tokenizer is shared."""
+        twin = copy.deepcopy(self, {id(self.tokenizer): self.tokenizer})
+        return twin.freeze()
+
+    def fingerprint(self) -> str:
+        """sha256 over the names and bits of all parameters and buffers that a checkpoint holds."""
+        digest = hashlib.sha256()
+        for name, value in sorted(self.state_dict().items()):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+
+def head_form(config: Any) -> tuple[float, float | None]:
+    """(scale, soft-cap) of a family's logits; loading proves it against the family's own head function."""
+    scale = 1.0
+    if getattr(config, "logit_scale", None) is not None:
+        scale *= float(config.logit_scale)
+    if getattr(config, "logits_scaling", None) is not None:
+        scale /= float(config.logits_scaling)
+    softcap = getattr(config, "final_logit_softcapping", None)
+    return scale, None if softcap is None else float(softcap)
