@@ -168,6 +168,10 @@ class Shelf:
             raise ConfigError("\n".join(lines))
         return values
 
+    def shelf_of(self, name: str) -> Shelf:
+        """This shelf, if it has the name: what `Either` offers for several."""
+        return _shelf_of(self.shelves, name)
+
     def choose(self, name: str, **options: Any) -> Choice:
         """A checked and complete `Choice`; imports no member."""
         return Choice(name, self.check(name, options))

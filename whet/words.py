@@ -11,6 +11,17 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 _PLAIN_TYPES = {float: "number", int: "integer", bool: "true | false", str: "text", NoneType: "null", Path: "path"}
 
+_PYDANTIC_WORDS = {
+    "Value error, ": "",
+    "Assertion failed, ": "",
+    "an object": "a section of keys",
+    "a valid array": "a list",
+    "a valid string": "text",
+    "a valid number": "a number",
+    "a valid integer": "an integer",
+    "a valid boolean": "true or false",
+}
+
 
 def nearest(word: str, candidates: Iterable[str]) -> str:
     """The closest of `candidates` as the tail of a sentence, or nothing when none is close.
@@ -55,8 +66,9 @@ def complaint(error: Mapping[str, Any]) -> str:
     >>> complaint({"type": "value_error", "msg": "Value error, give steps or epochs", "input": {}})
     'give steps or epochs'
     """
-    text = str(error["msg"]).replace("Input should be", "it must be").removeprefix("Value error, ")
-    text = text.removeprefix("Assertion failed, ")
+    text = str(error["msg"]).replace("Input should be", "it must be")
+    for theirs, ours in _PYDANTIC_WORDS.items():
+        text = text.replace(theirs, ours)
     own_words = error["type"] in ("value_error", "assertion_error") and isinstance(error["input"], Mapping)
     return text if own_words else f"got {shown(error['input'])}; {text[:1].lower()}{text[1:]}"
 
@@ -82,6 +94,8 @@ def type_text(kind: Any) -> str:
         return f"[{', '.join(inner)}]"
     if origin is dict:
         return f"{{{type_text(arguments[0])}: {type_text(arguments[1])}}}"
+    if hasattr(kind, "model_fields"):
+        return "section"
     return _PLAIN_TYPES.get(kind) or getattr(kind, "__name__", str(kind))
 
 
