@@ -14,6 +14,7 @@ prompts before the same responses and still agree on what entry `n` means.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -109,8 +110,13 @@ class TokenBatch:
         """The sub-batch of these rows (ascending), with the segments they need and nothing else.
 
         A pair or label is kept where all of its rows are.
+
+        >>> from whet.types import Rollout
+        >>> twins = [Rollout(task_id="t", tokens=(7, a), mask=(False, True), source=("prompt", "sampled")) for a in (1, 2)]
+        >>> pack([Tree(rollouts=twins)]).take(torch.tensor([1])).tokens.tolist()
+        [7, 2]
         """
-        keep_row = torch.zeros(self.rows, dtype=torch.bool)
+        keep_row = torch.zeros(self.rows, dtype=torch.bool, device=self.tokens.device)
         keep_row[rows] = True
         keep_segment = self._needed_segments(keep_row)
         keep_token = keep_segment[self.segment]
@@ -139,7 +145,7 @@ class TokenBatch:
         )
 
     def _needed_segments(self, keep_row: Tensor) -> Tensor:
-        keep = torch.zeros(self.parent.numel(), dtype=torch.bool)
+        keep = torch.zeros(self.parent.numel(), dtype=torch.bool, device=self.tokens.device)
         frontier = self.leaf[keep_row]
         while frontier.numel():
             keep[frontier] = True
@@ -150,40 +156,42 @@ class TokenBatch:
     def split(self, budget: int) -> list[TokenBatch]:
         """Pieces of at most `budget` tokens: whole groups where they fit, else by unit with the prompt recomputed.
 
-        A single unit over the budget is a piece of its own. Every row is in exactly one piece, in order.
+        A single unit over the budget is a piece of its own. Every row is in exactly one piece, ascending within it.
         """
         if self.tokens.numel() <= budget:
             return [self]
-        return [self.take(torch.tensor(rows)) for rows in _fill(self._costs(budget), budget)]
+        return [self.take(torch.tensor(rows)) for rows in self._fill(budget)]
 
-    def _costs(self, budget: int) -> list[tuple[list[int], int]]:
-        """(rows, tokens) of each indivisible piece, in row order."""
-        size = torch.bincount(self.segment, minlength=self.parent.numel())
-        own, chain = size[self.leaf], self._chain_sizes(size)[self.leaf]
-        by_group = _gather_rows(self.group)
-        whole = {g: int((chain - own)[rows].max() + own[rows].sum()) for g, rows in by_group.items()}
-        merged = _merge_units(by_group, self.unit)
-        out: list[tuple[list[int], int]] = []
-        for groups, rows in merged:
-            cost = sum(whole[g] for g in groups)
-            if cost <= budget:
-                out.append((rows, cost))
-                continue
-            for unit in _gather_rows(self.unit[torch.tensor(rows)]).values():
-                members = [rows[i] for i in unit]
-                shared = int((chain - own)[members].max()) if len(set(self.group[members].tolist())) == 1 else 0
-                cost = shared + int(own[members].sum()) if shared else int(chain[members].sum())
-                out.append((members, cost))
-        return out
+    def _fill(self, budget: int) -> list[list[int]]:
+        """Rows of each piece, filled in order: a piece is closed when the next block or unit would exceed the budget."""
+        size = torch.bincount(self.segment, minlength=self.parent.numel()).tolist()
+        chains = self._chains()
+        pieces: list[list[int]] = []
+        held: set[int] = set()
 
-    def _chain_sizes(self, size: Tensor) -> Tensor:
-        """Tokens of each segment with all of its ancestors, `[S]`."""
-        total, up = size.clone(), self.parent.clone()
-        while bool((up >= 0).any()):
-            has = up >= 0
-            total[has] += size[up[has]]
-            up[has] = self.parent[up[has]]
-        return total
+        def cost(rows: list[int], besides: set[int]) -> int:
+            return sum(size[s] for s in set().union(*(chains[row] for row in rows)) - besides)
+
+        for block in _joined(self.group.tolist(), self.unit.tolist()):
+            whole = cost(block, set()) <= budget
+            for rows in [block] if whole else _by_key(block, self.unit.tolist()):
+                if not pieces or cost(rows, held) + sum(size[s] for s in held) > budget:
+                    pieces.append([])
+                    held = set()
+                pieces[-1] += rows
+                held |= set().union(*(chains[row] for row in rows))
+        return [sorted(piece) for piece in pieces]
+
+    def _chains(self) -> list[set[int]]:
+        """The segments that each row needs: its leaf and all ancestors."""
+        parent, chains = self.parent.tolist(), []
+        for segment in self.leaf.tolist():
+            chain = set()
+            while segment >= 0:
+                chain.add(segment)
+                segment = parent[segment]
+            chains.append(chain)
+        return chains
 
 
 def _renumber(keep: Tensor) -> Tensor:
@@ -194,40 +202,20 @@ def _remap(new: Tensor, old: Tensor) -> Tensor:
     return torch.where(old >= 0, new[old.clamp(min=0)], old)
 
 
-def _gather_rows(key: Tensor) -> dict[int, list[int]]:
+def _by_key(rows: Sequence[int], key: Sequence[int]) -> list[list[int]]:
+    """Rows with equal keys together, in order of first appearance."""
     out: dict[int, list[int]] = {}
-    for row, value in enumerate(key.tolist()):
-        out.setdefault(value, []).append(row)
-    return out
+    for row in rows:
+        out.setdefault(key[row], []).append(row)
+    return list(out.values())
 
 
-def _merge_units(by_group: Mapping[int, list[int]], unit: Tensor) -> list[tuple[list[int], list[int]]]:
-    """Groups joined where a unit spans two of them (KTO's mismatched pairs, pairs whose prompts differ)."""
-    owner: dict[int, int] = {}
-    joined: dict[int, tuple[list[int], list[int]]] = {}
-    for group, rows in by_group.items():
-        touched = sorted({owner[u] for u in unit[rows].tolist() if u in owner})
-        groups, members = joined.pop(touched[0]) if touched else ([], [])
-        for other in touched[1:]:
-            more_groups, more_members = joined.pop(other)
-            groups, members = groups + more_groups, members + more_members
-        joined[group] = (groups + [group], members + rows)
-        for u in unit[joined[group][1]].tolist():
-            owner[u] = group
-    return [(groups, sorted(rows)) for groups, rows in joined.values()]
-
-
-def _fill(costs: Iterable[tuple[list[int], int]], budget: int) -> list[list[int]]:
-    """First fit in order: pieces of rows whose costs add up to at most the budget."""
-    pieces: list[list[int]] = []
-    room = 0
-    for rows, cost in costs:
-        if not pieces or cost > room:
-            pieces.append([])
-            room = budget
-        pieces[-1] += rows
-        room -= cost
-    return [sorted(piece) for piece in pieces]
+def _joined(group: Sequence[int], unit: Sequence[int]) -> list[list[int]]:
+    """Rows of each group, groups joined where a unit spans two of them (KTO's mismatched pairs)."""
+    links = [(("group", g), ("unit", u)) for g, u in zip(group, unit, strict=True)]
+    names = {node: i for i, node in enumerate(dict.fromkeys(node for link in links for node in link))}
+    block = _components(len(names), [(names[a], names[b]) for a, b in links])
+    return _by_key(range(len(group)), [block[names[a]] for a, _ in links])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,10 +277,10 @@ class _Builder:
     def add(self, number: int, tree: Tree) -> None:
         first = len(self.last)
         roots: dict[tuple[int, ...], tuple[int, int]] = {}
-        shared = [r.prompt for r in tree.rollouts]
-        for rollout in tree.rollouts:
-            prompt = rollout.prompt
-            if shared.count(prompt) == 1 or not prompt:
+        prompts = [rollout.prompt for rollout in tree.rollouts]
+        times = Counter(prompts)
+        for rollout, prompt in zip(tree.rollouts, prompts, strict=True):
+            if times[prompt] == 1 or not prompt:
                 self._alone(rollout)
             else:
                 if prompt not in roots:
@@ -312,12 +300,16 @@ class _Builder:
         return number, len(self.tokens) - 1
 
     def _alone(self, rollout: Rollout) -> None:
+        assert rollout.tokens, "a rollout has at least one token"
         base = len(self.tokens)
         segment, _ = self._segment(rollout.tokens, parent=-1, previous=-1, start=0)
         self._response(rollout, base, segment, skip=0)
 
     def _child(self, rollout: Rollout, root: int, root_last: int) -> None:
         base, skip = len(self.tokens), rollout.prompt_length
+        if not rollout.response:
+            self._ends(root_last, root)
+            return
         segment, _ = self._segment(rollout.response, parent=root, previous=root_last, start=skip)
         self._response(rollout, base, segment, skip=skip)
 
@@ -327,13 +319,16 @@ class _Builder:
         assert not where or self.previous[where[0]] >= 0, "a counted token needs a token before it"
         self.counted += where
         self.row += [row] * len(where)
-        self.last.append(len(self.tokens) - 1)
+        self._ends(len(self.tokens) - 1, segment)
+
+    def _ends(self, last: int, segment: int) -> None:
+        self.last.append(last)
         self.leaf.append(segment)
 
     def _columns(self, tree: Tree, first: int) -> None:
         rows = len(tree.rollouts)
         self.pairs += [(first + a, first + b) for a, b in tree.pairs]
-        units = list(tree.unit) if tree.unit is not None else _pair_units(rows, tree.pairs)
+        units = list(tree.unit) if tree.unit is not None else _components(rows, tree.pairs)
         self.unit += [self.units + u for u in units]
         self.units += max(units, default=-1) + 1
         for name, values in tree.response.items():
@@ -343,6 +338,8 @@ class _Builder:
             self.pair.setdefault(name, []).extend(values)
         for i, steps in enumerate(tree.labels):
             end, size = self.last[first + i], len(tree.rollouts[i].tokens)
+            start = tree.rollouts[i].prompt_length
+            assert all(start <= at < size for at, _ in steps), "a step label stands in the response"
             self.label_at += [end - (size - 1 - at) for at, _ in steps]
             self.label_row += [first + i] * len(steps)
             self.label += [value for _, value in steps]
@@ -377,16 +374,21 @@ class _Builder:
         )
 
 
-def _pair_units(rows: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
-    """Rows joined by pairs share a unit; numbered from 0 in order of first appearance."""
-    parent = list(range(rows))
+def _components(count: int, links: Iterable[tuple[int, int]]) -> list[int]:
+    """The component of each of `count` nodes; numbered from 0 in order of first appearance.
+
+    >>> _components(4, [(0, 2)])
+    [0, 1, 0, 2]
+    """
+    parent = list(range(count))
 
     def find(i: int) -> int:
         while parent[i] != i:
+            parent[i] = parent[parent[i]]
             i = parent[i]
         return i
 
-    for a, b in pairs:
+    for a, b in links:
         parent[max(find(a), find(b))] = min(find(a), find(b))
-    names = {root: n for n, root in enumerate(dict.fromkeys(find(i) for i in range(rows)))}
-    return [names[find(i)] for i in range(rows)]
+    names = {root: n for n, root in enumerate(dict.fromkeys(find(i) for i in range(count)))}
+    return [names[find(i)] for i in range(count)]
