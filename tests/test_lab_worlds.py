@@ -30,8 +30,9 @@ THINK = task("think", answer="85", a=37, sign="+", b=48, think=True)
 COUNT = task("count", numbers=[3, 5, 7], target=22)
 
 BY_HAND = [
-    # chat: 2 × share covered + 0.5 (order, topic, opener, closer, format) - 0.1 per word beyond 11 - 0.2 per repeat
-    (FRIENDLY, "Hi friend! Cats love milk and need sleep. Have a nice day!", 4.4),  # 12 words, one too many
+    # chat: 2 × share covered + 0.5 (order, topic, opener, closer, format) - 0.1 per word beyond 12 - 0.2 per repeat
+    (FRIENDLY, "Hi friend! Cats love milk and need sleep. See you soon!", 4.5),
+    (FRIENDLY, "Hi friend! Cats love milk, need sleep and want joy. See you soon!", 4.4),  # 13 words, one too many
     (PLAIN, "Cats love milk and need sleep.", 4.5),
     (FRIENDLY, "Cats love milk and need sleep.", 3.5),  # no greeting, no farewell
     (PLAIN, "Cats love sleep and need milk.", 4.0),  # wrong order

@@ -23,9 +23,9 @@ _LATER = (
     "words letter letters number numbers sentence line list start end begin with without use say never always must "
     "only more less than most least longer shorter before after then again step steps so not no yes it this that these "
     "those to of in on at by for from into over under if else repeat until done push pop add swap mod compute sort "
-    "reverse You are an assistant polite careful expert short long answer question user thanks Thank you please Please What is "
-    "my your our we he she I me him her them do does can could should would will was were be been has had make made "
-    "think know see look red green blue black white small big old new hot cold day night man woman child home"
+    "reverse You are an assistant polite careful expert short long answer question user thanks Thank you please Please "
+    "What is my your our we he she I me him her them do does can could should would will was were be been has had "
+    "make made think know see look red green blue black white small big old new hot cold day night man woman child home"
 )
 LATER_WORDS = tuple(_LATER.split())
 """Words no world uses yet, kept so that later worlds and judges need no new vocabulary."""

@@ -21,6 +21,7 @@ from torch.nn.functional import cross_entropy
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from whet.lab.data import stream
+from whet.lab.measure import head_room
 from whet.lab.tokenizer import BOS, CONTEXT, END_OF_TURN, EOS, PAD, build_tokenizer
 from whet.lab.worlds import WORLDS
 from whet.types import Task
@@ -35,10 +36,9 @@ class Settings:
     """What the training run does; `python -m whet.lab.train_base --help` lists the same names."""
 
     steps: int = 4000
-    documents: int = 256
+    documents: int = 128
     lr: float = 3e-3
     warmup: int = 100
-    pieces: int = 3
     seed: int = 0
 
 
@@ -99,6 +99,17 @@ def padded(rows: list[tuple[list[int], list[float]]]) -> tuple[torch.Tensor, tor
     return ids, weights
 
 
+def pieces_of_like_length(rows: list[tuple[list[int], list[float]]]) -> Iterator[list[tuple[list[int], list[float]]]]:
+    """Rows sorted by length, cut wherever a row is a quarter longer than its piece's first: little is padding."""
+    piece: list[tuple[list[int], list[float]]] = []
+    for row in rows:
+        if piece and len(row[0]) > 1.25 * len(piece[0][0]):
+            yield piece
+            piece = []
+        piece.append(row)
+    yield piece
+
+
 def learning_rate(step: int, settings: Settings) -> float:
     """Linear warm-up, then a cosine down to a twentieth."""
     if step < settings.warmup:
@@ -119,9 +130,8 @@ def train(settings: Settings) -> LlamaForCausalLM:
     for step in range(settings.steps):
         rows = sorted((encode(next(source), tokenizer) for _ in range(settings.documents)), key=lambda row: len(row[0]))
         total = sum(sum(weights[1:]) for _, weights in rows)
-        for piece in range(settings.pieces):  # by length, so that little is padding
-            cut = slice(piece * len(rows) // settings.pieces, (piece + 1) * len(rows) // settings.pieces)
-            ids, weights = padded(rows[cut])
+        for piece in pieces_of_like_length(rows):
+            ids, weights = padded(piece)
             logits = model(input_ids=ids, use_cache=False).logits[:, :-1].flatten(0, 1)
             losses = cross_entropy(logits, ids[:, 1:].flatten(), reduction="none")
             loss = (losses * weights[:, 1:].flatten()).sum() / total
@@ -144,7 +154,7 @@ def save(model: LlamaForCausalLM, out: Path) -> None:
     stops = [tokenizer.convert_tokens_to_ids(END_OF_TURN), tokenizer.convert_tokens_to_ids(EOS)]
     pad, begin = tokenizer.convert_tokens_to_ids(PAD), tokenizer.convert_tokens_to_ids(BOS)
     model.generation_config = GenerationConfig(
-        eos_token_id=stops, pad_token_id=pad, bos_token_id=begin, do_sample=True, temperature=1.0, max_new_tokens=48
+        eos_token_id=stops, pad_token_id=pad, bos_token_id=begin, do_sample=True, top_k=0, max_new_tokens=48
     )
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
@@ -162,7 +172,14 @@ def main() -> None:
     model = train(settings)
     save(model, out)
     took = round(time.time() - start)
-    record = {"settings": told, "shares": SHARES, "parameters": model.num_parameters(), "seconds": took}
+    record = {
+        "command": f"python -m whet.lab.train_base --out DIR --steps {settings.steps} --seed {settings.seed}",
+        "settings": told,
+        "shares": SHARES,
+        "parameters": model.num_parameters(),
+        "seconds": took,
+        "head_room": {name: head_room(model, build_tokenizer(), name) for name in SHARES},
+    }
     (out / "training.json").write_text(json.dumps(record, indent=2) + "\n")
 
 

@@ -23,9 +23,9 @@ DETAILS = (
 )  # fmt: skip
 VERBS = ("love", "need", "like", "have", "want", "bring", "share", "keep")
 STYLES = {
-    "friendly": ("Hi friend!", "Have a nice day!"),
+    "friendly": ("Hi friend!", "See you soon!"),
     "formal": ("Dear reader,", "With kind regards."),
-    "cheerful": ("Oh wow!", "What fun that is!"),
+    "cheerful": ("Oh wow!", "How great is that!"),
     "plain": ("", ""),
 }
 ASK = ("Tell me about", "Write about", "Talk about")
@@ -67,14 +67,14 @@ def style_of(text: str, *, closing: bool) -> str:
 
 def free_words(count: int) -> int:
     """How many words an answer that mentions `count` things may have before each further one costs."""
-    return 7 + 2 * count
+    return 8 + 2 * count
 
 
 def gold(task: Task, text: str) -> Gold:
     """2 × share of asked words said in a clause + 0.5 each for order, topic, opener, closer, format − costs.
 
     A word counts when it follows a verb ("love milk"). Order: all are said, in the asked order. Format: begins with a
-    capital, ends with "." or "!". 0.1 for every word beyond 7 + 2 per asked word, 0.2 for every word said again.
+    capital, ends with "." or "!". 0.1 for every word beyond 8 + 2 per asked word, 0.2 for every word said again.
     A text without words is worth 0.
     """
     parts = dict.fromkeys((*PARTS, "length", "repeats"), 0.0)
