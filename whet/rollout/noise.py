@@ -1,0 +1,65 @@
+"""Noise as a function, not a state: the Gumbel variable of (draw, token index, vocabulary id), in any order, anywhere.
+
+    seed  = the first 64 bits of BLAKE2b(key)
+    u     = 2^-63 (mix(mix(seed + g (index + 1)) + g (id + 1)) >> 1)   uniform on (0, 1]
+    noise = -log(-log(1 - u))        so that argmax(logits / T + noise) ~ softmax(logits / T)
+
+`mix` is the finaliser of splitmix64 (Steele, Lea and Flood, 2014) and g its increment. Integers are exact on every
+device. Small u, where the large noise that wins an argmax comes from, keeps 24 significant bits: probabilities down to
+2^-63 are drawn as often as they should be, where a 24-bit uniform would never draw below 2^-24.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+from whet.types import NoiseKey
+
+
+def _signed(word: int) -> int:
+    return word - (1 << 64) if word >> 63 else word
+
+
+INCREMENT = _signed(0x9E3779B97F4A7C15)
+FIRST, SECOND = _signed(0xBF58476D1CE4E5B9), _signed(0x94D049BB133111EB)
+
+
+def seed_of(key: NoiseKey) -> int:
+    """A signed 64-bit hash of the key's words.
+
+    >>> a = NoiseKey(seed=0, stream="train", step=3, task="t1", path=(2,))
+    >>> seed_of(a) == seed_of(NoiseKey(seed=0, stream="train", step=3, task="t1", path=(2,)))
+    True
+    >>> seed_of(a) == seed_of(NoiseKey(seed=0, stream="train", step=3, task="t1", path=(3,)))
+    False
+    """
+    digest = hashlib.blake2b(repr(key.words).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little", signed=True)
+
+
+def mix(word: Tensor) -> Tensor:
+    """splitmix64's finaliser, elementwise on int64, in place; shifts are logical, products wrap.
+
+    >>> hex(mix(torch.tensor([INCREMENT])).item() % 2**64)
+    '0xe220a8397b1dcdaf'
+    """
+    for shift, factor in ((30, FIRST), (27, SECOND)):
+        word.bitwise_xor_((word >> shift).bitwise_and_((1 << (64 - shift)) - 1)).mul_(factor)
+    return word.bitwise_xor_((word >> 31).bitwise_and_((1 << 33) - 1))
+
+
+def gumbel(seed: Tensor, index: Tensor, ids: Tensor) -> Tensor:
+    """Standard Gumbel noise, float32: `seed`, `index` `[n]`, `ids` `[V]` or `[n, V]` → `[n, V]`.
+
+    >>> one, two = torch.tensor([7]), torch.tensor([7, 7])
+    >>> ids = torch.arange(5)
+    >>> torch.equal(gumbel(one, torch.tensor([3]), ids)[0], gumbel(two, torch.tensor([0, 3]), ids)[1])
+    True
+    """
+    start = mix(seed + INCREMENT * (index + 1))
+    bits = mix(start[:, None] + INCREMENT * (ids + 1))
+    uniform = (bits >> 1).bitwise_and_((1 << 63) - 1).to(torch.float32).mul_(2.0**-63).add_(2.0**-64)
+    return uniform.neg_().log1p_().neg_().log_().neg_()

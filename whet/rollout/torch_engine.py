@@ -1,0 +1,170 @@
+"""Sampling from the very tensors that are being trained: no copy, no sync, never stale.
+
+    prompts ──once per group──▶ keys, values, first tokens ──▶ slots ──one token a step──▶ completions
+
+Noise is a function of the draw's key and the token's index, so what is drawn depends on neither the number of slots,
+nor the neighbours, nor the order of the requests.
+
+Left out: sampling over several devices, speculative decoding, beam search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from whet.batch import Tree, pack
+from whet.errors import DataError, ModelError
+from whet.rollout.config import SamplingConfig
+from whet.rollout.noise import seed_of
+from whet.rollout.running import Batch, Draw, SampleStats
+from whet.rollout.stops import StopStrings
+from whet.types import Completion, Request, Rollout
+
+if TYPE_CHECKING:
+    from whet.models.policy import Decoder
+
+
+class TorchEngine:
+    """Draws responses of a `Decoder`: `sampling` says how, `stop_ids` which tokens end a response.
+
+    Ids from `vocabulary` up (rows of the embedding that no text uses) are never drawn; by default it is what the
+    decoder's tokenizer knows. `last` says what the last call did. A response that would leave the model's context ends
+    there with stopped="overflow".
+    """
+
+    def __init__(
+        self, decoder: Decoder, sampling: SamplingConfig, stop_ids: Sequence[int], *, vocabulary: int | None = None
+    ) -> None:
+        self.decoder, self.sampling, self.stop_ids = decoder, sampling, frozenset(stop_ids)
+        self.embedded = decoder.backbone.get_input_embeddings().weight.shape[0]
+        self.context = _context(decoder)
+        self.vocabulary = _known(decoder, self.embedded) if vocabulary is None else vocabulary
+        if not 0 < self.vocabulary <= self.embedded:
+            raise ModelError(
+                f"the tokenizer knows {self.vocabulary} tokens and the model has {self.embedded} embedding rows: every "
+                "token needs a row, so use the tokenizer the model was trained with, or resize the model's embeddings"
+            )
+        self.last = SampleStats()
+        self._strings = StopStrings(decoder.tokenizer, sampling.stop) if sampling.stop else None
+
+    def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
+        """One list of `n` completions per request, in the order of the requests."""
+        out: list[dict[int, Completion]] = [{} for _ in requests]
+        for request, index, completion in self.stream(requests):
+            out[request][index] = completion
+        return [[done[i] for i in range(request.n)] for done, request in zip(out, requests, strict=True)]
+
+    def stream(self, requests: Sequence[Request]) -> Iterator[tuple[int, int, Completion]]:
+        """(request, draw, completion) as each ends; gradient and training mode are the caller's between two of them."""
+        draws = [draw for number, request in enumerate(requests) for draw in self._draws(number, request)]
+        batch = Batch(self.decoder, draws, sampling=self.sampling, vocabulary=self.vocabulary, ends=self._ends)
+        self.last = batch.stats
+        while not batch.over:
+            with _evaluating(self.decoder):
+                ended = batch.advance()
+            batch.stats = batch.stats.plus(sampled_tokens=sum(len(draw.tokens) for draw in ended))
+            self.last = batch.stats
+            for draw in ended:
+                yield draw.request, draw.index, self._completion(draw)
+
+    def choose(self, prefix: Sequence[int], options: Sequence[Sequence[int]]) -> tuple[float, ...]:
+        """P(option) after the prefix, normalised over the options (token sequences), at temperature 1: one forward."""
+        rollouts = [_answer(tuple(prefix), tuple(option)) for option in options]
+        batch = pack([Tree(rollouts=rollouts)]).to(self.decoder.device)
+        with _evaluating(self.decoder):
+            logprobs = self.decoder(batch, frozenset({"logprobs"}), temperature=1.0).token["logprobs"]
+        total = logprobs.new_zeros(batch.rows).index_add_(0, batch.row, logprobs)
+        return tuple(torch.softmax(total, dim=0).tolist())
+
+    def _draws(self, number: int, request: Request) -> Iterator[Draw]:
+        self._check(request)
+        most = self.sampling.max_new_tokens
+        room = most if self.context is None else self.context - len(request.prompt)
+        for index in range(request.n):
+            yield Draw(
+                request=number,
+                index=index,
+                seed=seed_of(replace(request.key, path=(*request.key.path, index))),
+                prompt=tuple(request.prompt),
+                most=min(most, room),
+                cut="length" if most <= room else "overflow",
+            )
+
+    def _check(self, request: Request) -> None:
+        prompt, task = request.prompt, request.key.task
+        if not prompt:
+            raise DataError(f"the prompt of task {task!r} has no tokens: give it at least one, such as a start token")
+        if self.context is not None and len(prompt) >= self.context:
+            raise DataError(
+                f"the prompt of task {task!r} has {len(prompt)} tokens and the model's context is {self.context}, "
+                "which prompt and response share: shorten the prompt, or drop the task"
+            )
+        if not 0 <= min(prompt) <= max(prompt) < self.embedded:
+            wrong = min(prompt) if min(prompt) < 0 else max(prompt)
+            raise DataError(
+                f"the prompt of task {task!r} has token {wrong} and the model has {self.embedded} embedding rows: "
+                "encode it with the model's own tokenizer"
+            )
+
+    def _ends(self, tokens: Sequence[int]) -> bool:
+        return tokens[-1] in self.stop_ids or (self._strings is not None and self._strings(tokens))
+
+    def _completion(self, draw: Draw) -> Completion:
+        assert draw.stopped is not None
+        return Completion(
+            tokens=tuple(draw.tokens),
+            logprobs=tuple(draw.logprobs),
+            log_mass=tuple(draw.log_mass),
+            text=self._text(draw.tokens),
+            stopped=draw.stopped,
+        )
+
+    def _text(self, tokens: Sequence[int]) -> str:
+        """What the tokens say, special tokens and the final stop token left out; a stop string stays."""
+        if self.decoder.tokenizer is None:
+            return ""
+        said = tokens[:-1] if tokens[-1] in self.stop_ids else tokens
+        return self.decoder.tokenizer.decode(list(said), skip_special_tokens=True)
+
+
+def _answer(prompt: tuple[int, ...], response: tuple[int, ...]) -> Rollout:
+    return Rollout(
+        task_id="",
+        tokens=prompt + response,
+        mask=(False,) * len(prompt) + (True,) * len(response),
+        source=("prompt",) * len(prompt) + ("sampled",) * len(response),
+    )
+
+
+@contextmanager
+def _evaluating(decoder: Any) -> Iterator[None]:
+    """No gradient and no dropout, and every module back as it was.
+
+    Not inference mode: its tensors could not be used by autograd later.
+    """
+    training = [module for module in decoder.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _context(decoder: Any) -> int | None:
+    """Positions the model has; None where its configuration names no limit."""
+    return getattr(decoder.config, "max_position_embeddings", None)
+
+
+def _known(decoder: Any, embedded: int) -> int:
+    """One more than the greatest id the tokenizer knows; every row where there is no tokenizer."""
+    if decoder.tokenizer is None:
+        return embedded
+    return max(decoder.tokenizer.get_vocab().values()) + 1

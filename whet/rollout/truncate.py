@@ -1,0 +1,57 @@
+"""Top-k, top-p and min-p as one threshold per row, and the log of the probability that is kept.
+
+The order is the field's: temperature, top-k, top-p over what top-k kept, min-p relative to the likeliest token.
+Each cut keeps every score at or above a threshold, so ties stay or go together and the kept set depends on the scores
+alone, never on the order a sort leaves them in. Sorting is partial: it widens only where the likeliest `WIDTH` tokens
+do not hold `top_p` yet.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+WIDTH = 64
+
+
+def threshold(scores: Tensor, *, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0) -> Tensor:
+    """The least score that is kept in each row: `scores` `[n, V]` (logits / T, float32) → `[n]`.
+
+    >>> scores = torch.tensor([[0.5, 0.25, 0.15, 0.1]]).log()
+    >>> threshold(scores, top_k=3).exp().item(), threshold(scores, top_p=0.6).exp().item()
+    (0.15000000596046448, 0.25)
+    >>> threshold(scores, min_p=0.25).exp().item(), threshold(scores).item()
+    (0.125, -inf)
+    """
+    least = scores.new_full(scores.shape[:1], -math.inf)
+    total = None
+    if 0 < top_k < scores.shape[1]:
+        least = scores.topk(top_k, dim=1, sorted=False).values.amin(dim=1)
+        total = masked_logsumexp(scores, least)
+    if top_p < 1.0:
+        total = scores.logsumexp(dim=1) if total is None else total
+        least = torch.maximum(least, _nucleus(scores, total, top_p, width=min(top_k or WIDTH, scores.shape[1])))
+    if min_p > 0.0:
+        least = torch.maximum(least, scores.amax(dim=1) + math.log(min_p))
+    return least
+
+
+def _nucleus(scores: Tensor, total: Tensor, top_p: float, *, width: int) -> Tensor:
+    """The score of the token whose probability carries the cumulative sum to `top_p`."""
+    best = scores.topk(width, dim=1).values
+    probability = (best - total[:, None]).exp()
+    before = probability.cumsum(dim=1) - probability
+    inside = (before < top_p).sum(dim=1).clamp(min=1)
+    least = best.gather(1, inside[:, None] - 1)[:, 0]
+    open_ended = inside == width
+    if width < scores.shape[1] and bool(open_ended.any()):
+        wider = min(4 * width, scores.shape[1])
+        least[open_ended] = _nucleus(scores[open_ended], total[open_ended], top_p, width=wider)
+    return least
+
+
+def masked_logsumexp(scores: Tensor, least: Tensor) -> Tensor:
+    """log Σ exp(score) over the scores at or above `least`, per row."""
+    return scores.masked_fill(scores < least[:, None], -math.inf).logsumexp(dim=1)
