@@ -1,0 +1,318 @@
+"""Which of the field's usual layouts a row has, and what its columns mean.
+
+| kind          | columns                                                                                |
+|---------------|----------------------------------------------------------------------------------------|
+| preference    | chosen, rejected; prompt (or conversations, messages) beside them, or shared beginning |
+| ranking       | prompt, responses, and scores (higher is better) or ranks (1 is best)                  |
+| steps         | prompt, completions, labels: the steps of one solution with a label each               |
+| label         | prompt, completion, label; or messages, label; or text, label                          |
+| demonstration | prompt, completion; or instruction, input, output                                      |
+| messages      | messages, or conversations with from and value                                         |
+| question      | question (or problem); answer                                                          |
+| prompt        | prompt                                                                                 |
+| text          | text                                                                                   |
+
+A prompt, completion, chosen or rejected is text or a list of messages; `chosen` and `rejected` without a prompt may be
+whole conversations or transcripts, whose shared beginning is the prompt.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from whet.data.example import Example, Kind
+from whet.data.json_text import parse_json
+from whet.data.messages import assistant, is_transcript, read_messages, read_transcript, shared_prefix, user
+from whet.data.rows import RowFault
+from whet.errors import DataError
+from whet.types import Message
+from whet.words import listed, nearest
+
+Columns = Mapping[str, Any]
+Turns = tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """One line of the table above: the columns that make a row of this kind, and how they are read."""
+
+    kind: Kind
+    required: tuple[str, ...]
+    read: Callable[[Columns], Example]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detected:
+    """What a dataset was taken for, how many rows it has, and why."""
+
+    kind: Kind
+    count: int
+    why: str
+
+
+def detect(columns: Iterable[str]) -> Layout:
+    """The first layout all of whose columns are there; none is an error with the nearest column names.
+
+    >>> detect(["prompt", "chosen", "rejected", "margin"]).kind
+    'preference'
+    >>> detect(["chosn", "rejected"])
+    Traceback (most recent call last):
+    ...
+    whet.errors.DataError: the columns chosn, rejected are no layout known here: chosn (did you mean chosen?); known are ...
+    """
+    names = list(columns)
+    found = next((layout for layout in LAYOUTS if all(name in names for name in layout.required)), None)
+    if found is None:
+        known = "; ".join(dict.fromkeys(" + ".join(layout.required) for layout in LAYOUTS))
+        near = misspelt(names)
+        raise DataError(f"the columns {listed(names)} are no layout known here{near and ': ' + near}; known are {known}")
+    return found
+
+
+def misspelt(names: Iterable[str]) -> str:
+    """Columns that no layout has but that look like one it has: `chosn (did you mean chosen?)`."""
+    known = {name for layout in LAYOUTS for name in layout.required}
+    near = [(name, nearest(name, known)) for name in names if name not in known]
+    return ", ".join(name + close for name, close in near if close)
+
+
+def read_text(columns: Columns) -> Example:
+    text = _text(columns, "text")
+    return Example(kind="text", form="plain", prompt=(), answers=(assistant(text),), columns=_rest(columns, "text"))
+
+
+def read_conversation(columns: Columns) -> Example:
+    messages = _conversation(columns)
+    if all(m["role"] != "assistant" for m in messages):
+        return Example(kind="messages", form="chat", prompt=messages, columns=_rest(columns), answer=_answer(columns))
+    return Example(kind="messages", form="chat", prompt=(), answers=(messages,), columns=_rest(columns), answer=_answer(columns))
+
+
+def read_prompt(columns: Columns) -> Example:
+    given = _present(columns, "prompt")
+    if is_transcript(given):
+        turns = read_transcript(given.removesuffix("\n\nAssistant:"), column="prompt")
+        return _prompted("prompt", _open(turns), columns, form="transcript")
+    return _prompted("prompt", _open(_turns(given, "prompt", user)), columns, form=_form(given))
+
+
+def read_question(columns: Columns) -> Example:
+    name = "question" if "question" in columns else "problem"
+    question = _text(columns, name)
+    answers = (assistant(_text(columns, "answer")),) if isinstance(columns.get("answer"), str) else ()
+    return _prompted("question", user(question), columns, form="question", answers=answers)
+
+
+def read_demonstration(columns: Columns) -> Example:
+    prompt = _present(columns, "prompt", empty=True)
+    completion = _present(columns, "completion")
+    form = "chat" if "chat" in (_form(prompt), _form(completion)) else "plain"
+    turns = _turns(prompt, "prompt", user) if prompt else ()
+    answer = _closed(_turns(completion, "completion", assistant), "completion")
+    return _prompted("demonstration", turns, columns, form=form, answers=(answer,))
+
+
+def read_instruction(columns: Columns) -> Example:
+    """Alpaca's layout: the input, if any, stands below the instruction."""
+    parts = [_text(columns, "instruction"), columns.get("input") or ""]
+    question = "\n\n".join(part for part in parts if part)
+    answers = (assistant(_text(columns, "output")),)
+    return _prompted("demonstration", user(question), columns, form="question", answers=answers)
+
+
+def read_preference(columns: Columns) -> Example:
+    """Chosen and rejected, with the prompt in its own column or as the beginning that both share."""
+    chosen, rejected = _present(columns, "chosen"), _present(columns, "rejected")
+    if is_transcript(chosen) and "prompt" not in columns:
+        return _shared(read_transcript(chosen, column="chosen"), read_transcript(rejected, column="rejected"), columns, form="transcript")
+    if _form(chosen) == "plain" and _form(rejected) == "plain" and not any(name in columns for name in _PROMPTS):
+        return _shared_text(chosen, rejected, columns)
+    a, b = _turns(chosen, "chosen", assistant), _turns(rejected, "rejected", assistant)
+    if a[0]["role"] != "assistant":
+        return _shared(a, b, columns, form="chat")
+    prompt = next((columns[name] for name in _PROMPTS if columns.get(name)), None)
+    if prompt is None:
+        raise RowFault("has no prompt: 'chosen' begins with the assistant's turn")
+    name = next(name for name in _PROMPTS if columns.get(name))
+    turns = _open(_turns(prompt, name, user), column=name)
+    form = "plain" if {_form(prompt), _form(chosen), _form(rejected)} == {"plain"} else "chat"
+    return _prompted("preference", turns, columns, form=form, answers=(_closed(a, "chosen"), _closed(b, "rejected")))
+
+
+def read_ranking(columns: Columns) -> Example:
+    prompt, responses = _present(columns, "prompt"), _list(columns, "responses")
+    by = "scores" if columns.get("scores") is not None else "ranks"
+    numbers = tuple(_number(value, by) for value in _list(columns, by))
+    if len(numbers) != len(responses):
+        raise RowFault(f"has {len(responses)} responses and {len(numbers)} {by}")
+    if len(responses) < 2:
+        raise RowFault("has fewer than two responses to rank")
+    answers = tuple(_closed(_turns(response, "responses", assistant), "responses") for response in responses)
+    form = "chat" if "chat" in (_form(prompt), *map(_form, responses)) else "plain"
+    scores = numbers if by == "scores" else tuple(-rank for rank in numbers)
+    return _prompted("ranking", _open(_turns(prompt, "prompt", user)), columns, form=form, answers=answers, numbers=scores)
+
+
+def read_label(columns: Columns) -> Example:
+    """One answer with a label (1 or true is desirable), given as prompt and completion, as messages or as text."""
+    number = (_number(columns.get("label"), "label"),)
+    if "completion" in columns:
+        read = read_demonstration(columns)
+        return _prompted("label", read.prompt, columns, form=read.form, answers=read.answers, numbers=number)
+    if "text" in columns:
+        return _prompted("label", (), columns, form="plain", answers=(assistant(_text(columns, "text")),), numbers=number)
+    messages = _conversation(columns)
+    if messages[-1]["role"] != "assistant" or len(messages) < 2:
+        raise RowFault("has a label but does not end with an answer of the assistant")
+    return _prompted("label", messages[:-1], columns, form="chat", answers=(messages[-1:],), numbers=number)
+
+
+def read_steps(columns: Columns) -> Example:
+    prompt, steps = _present(columns, "prompt"), _list(columns, "completions")
+    labels = tuple(_number(value, "labels") for value in _list(columns, "labels"))
+    if len(labels) != len(steps):
+        raise RowFault(f"has {len(steps)} completions (steps) and {len(labels)} labels")
+    answers = tuple(_turns(step, "completions", assistant) for step in steps)
+    return _prompted("steps", _open(_turns(prompt, "prompt", user)), columns, form=_form(prompt), answers=answers, numbers=labels)
+
+
+_PROMPTS = ("prompt", "conversations", "messages")
+_ANSWERS = ("answer", "solution", "ground_truth", "final_answer", "target")
+
+LAYOUTS: tuple[Layout, ...] = (
+    Layout(kind="preference", required=("chosen", "rejected"), read=read_preference),
+    Layout(kind="ranking", required=("prompt", "responses", "scores"), read=read_ranking),
+    Layout(kind="ranking", required=("prompt", "responses", "ranks"), read=read_ranking),
+    Layout(kind="steps", required=("prompt", "completions", "labels"), read=read_steps),
+    Layout(kind="label", required=("prompt", "completion", "label"), read=read_label),
+    Layout(kind="label", required=("messages", "label"), read=read_label),
+    Layout(kind="label", required=("text", "label"), read=read_label),
+    Layout(kind="demonstration", required=("prompt", "completion"), read=read_demonstration),
+    Layout(kind="demonstration", required=("instruction", "output"), read=read_instruction),
+    Layout(kind="messages", required=("messages",), read=read_conversation),
+    Layout(kind="messages", required=("conversations",), read=read_conversation),
+    Layout(kind="prompt", required=("prompt",), read=read_prompt),
+    Layout(kind="question", required=("question",), read=read_question),
+    Layout(kind="question", required=("problem",), read=read_question),
+    Layout(kind="text", required=("text",), read=read_text),
+)
+
+
+def _prompted(kind: Kind, prompt: Turns, columns: Columns, *, form: Any, answers: Any = (), numbers: Any = ()) -> Example:
+    return Example(
+        kind=kind, form=form, prompt=prompt, answers=answers, numbers=numbers, answer=_answer(columns), columns=_rest(columns)
+    )
+
+
+def _shared(chosen: Turns, rejected: Turns, columns: Columns, *, form: Any) -> Example:
+    """The prompt is the messages that both begin with."""
+    size = shared_prefix(chosen, rejected)
+    if not size:
+        raise RowFault("has no prompt: 'chosen' and 'rejected' do not begin with the same message")
+    answers = (_closed(chosen[size:], "chosen"), _closed(rejected[size:], "rejected"))
+    return _prompted("preference", chosen[:size], columns, form=form, answers=answers)
+
+
+def _shared_text(chosen: str, rejected: str, columns: Columns) -> Example:
+    """The prompt is the text that both begin with, up to the last whole word."""
+    size = next((i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), min(len(chosen), len(rejected)))
+    size = max(chosen.rfind(" ", 0, size), chosen.rfind("\n", 0, size) + 1, 0) if chosen != rejected else 0
+    if not chosen[size:].strip() or not rejected[size:].strip():
+        raise RowFault("has no prompt, and of 'chosen' and 'rejected' one is the beginning of the other")
+    answers = (assistant(chosen[size:]), assistant(rejected[size:]))
+    return _prompted("preference", user(chosen[:size]) if size else (), columns, form="plain", answers=answers)
+
+
+def _present(columns: Columns, name: str, *, empty: bool = False) -> Any:
+    if name not in columns:
+        raise RowFault(f"has no column {name!r}{nearest(name, columns)}; it has {listed(list(columns))}")
+    value = columns[name]
+    if value is None:
+        raise RowFault(f"has null for {name!r}")
+    if isinstance(value, str) and not value.strip() and not empty:
+        raise RowFault(f"has an empty {name!r}")
+    return value
+
+
+def _text(columns: Columns, name: str) -> str:
+    value = _present(columns, name)
+    if not isinstance(value, str):
+        raise RowFault(f"has {name!r} of type {type(value).__name__}, not text")
+    return value
+
+
+def _list(columns: Columns, name: str) -> list[Any]:
+    value = _present(columns, name)
+    if not isinstance(value, list | tuple):
+        raise RowFault(f"has {name!r} of type {type(value).__name__}, not a list")
+    return list(value)
+
+
+def _number(value: Any, name: str) -> float:
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return float(value.lower() == "true")
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise RowFault(f"has {value!r} in {name!r}, which is no number") from None
+    if not math.isfinite(number):
+        raise RowFault(f"has {value!r} in {name!r}, which is not finite")
+    return number
+
+
+def _turns(value: Any, name: str, single: Callable[[str], Turns]) -> Turns:
+    """Text as one message of `single`'s role, messages as they are."""
+    if isinstance(value, str):
+        if not value.strip():
+            raise RowFault(f"has an empty {name!r}")
+        return single(value)
+    return read_messages(value, column=name)
+
+
+def _conversation(columns: Columns) -> Turns:
+    name = "messages" if "messages" in columns else "conversations"
+    return read_messages(_present(columns, name), column=name)
+
+
+def _open(turns: Turns, *, column: str = "prompt") -> Turns:
+    if turns[-1]["role"] == "assistant":
+        raise RowFault(f"has a {column!r} that ends with the assistant's turn, so there is nothing to answer")
+    return turns
+
+
+def _closed(turns: Turns, name: str) -> Turns:
+    if turns[-1]["role"] != "assistant":
+        raise RowFault(f"has a {name!r} that does not end with the assistant's turn")
+    return turns
+
+
+def _form(value: Any) -> str:
+    return "plain" if isinstance(value, str) else "chat"
+
+
+def _answer(columns: Columns) -> str | None:
+    """The reference answer of a row; of a worked solution that ends with `#### 72`, the part behind the mark."""
+    for name in _ANSWERS:
+        value = columns.get(name)
+        if isinstance(value, str | int | float) and not isinstance(value, bool):
+            text = str(value).rpartition("####")[2].strip()
+            if not text:
+                raise RowFault(f"has an empty {name!r}, against which no answer could be right")
+            return text
+    return None
+
+
+def _rest(columns: Columns, *taken: str) -> dict[str, Any]:
+    rest = {name: value for name, value in columns.items() if name not in (*taken, "prompt")}
+    return {**rest, "tools": _tools(rest["tools"])} if rest.get("tools") else rest
+
+
+def _tools(value: Any) -> list[Any]:
+    """Descriptions of tools, which some datasets keep as JSON text."""
+    tools = parse_json(value) if isinstance(value, str) else value
+    if not isinstance(tools, list) or not all(isinstance(tool, Mapping) for tool in tools):
+        raise RowFault("has 'tools' that are not a list of objects")
+    return tools

@@ -1,0 +1,288 @@
+"""Rows → what the loops learn from, with a report of every row that is not there any more.
+
+Each function takes rows (`whet.data.readers.read_rows`, or `rows_of` for rows in code) and a `DataConfig` for the limits,
+and returns (items, Report). They take what can mean the same: preferences give tasks, demonstrations (the chosen
+answers) and ratings (chosen 1, rejected 0); rankings give pairs.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from whet.data.columns import Detected, Layout, detect, misspelt
+from whet.data.config import DataConfig
+from whet.data.example import Example, Kind
+from whet.data.fit import Fitted, fit
+from whet.data.intake import Intake, Report
+from whet.data.render import Renderer, plain_prompt
+from whet.data.rows import Row, RowFault
+from whet.errors import DataError
+from whet.types import Message, Pair, Ranking, Rating, Rollout, Task
+from whet.words import listed
+
+Item = TypeVar("Item")
+Rows = Iterable[Row]
+
+_ASKED: tuple[Kind, ...] = ("prompt", "question", "demonstration", "messages", "preference", "ranking", "label", "steps")
+_SHOWN: tuple[Kind, ...] = ("demonstration", "messages", "question", "text", "preference")
+
+
+def tasks(rows: Rows, *, config: DataConfig, renderer: Renderer | None = None) -> tuple[list[Task], Report]:
+    """What is asked, one task a row; with a renderer, prompts that leave no room for an answer follow `config.overlong`.
+
+    Every other column of a row is in `meta["columns"]`, where reward functions find it.
+    """
+
+    def make(example: Example, intake: Intake) -> list[Task]:
+        task = _task(example, chats=renderer is None or renderer.chats)
+        if renderer is None:
+            return [task]
+        return [task] if _fits(renderer, task, example, intake) else []
+
+    return _read(rows, config, _ASKED, "prompts", make)
+
+
+def demonstrations(rows: Rows, renderer: Renderer, *, config: DataConfig) -> tuple[list[Rollout], Report]:
+    """Rollouts to imitate: what the assistant wrote counts. Of a preference the chosen answer is taken."""
+
+    def make(example: Example, intake: Intake) -> list[Rollout]:
+        if not example.answers:
+            raise RowFault("has no answer to imitate")
+        one = replace(example, answers=example.answers[:1])
+        fitted = fit(one, renderer, config)
+        return list(fitted.rollouts) if _settle(fitted, example, intake, renderer) else []
+
+    return _read(rows, config, _SHOWN, "demonstrations", make)
+
+
+def pairs(rows: Rows, renderer: Renderer, *, config: DataConfig) -> tuple[list[Pair], Report]:
+    """Chosen and rejected rollouts; numbers in other columns (margin, weight …) come along where every row has them."""
+
+    def make(example: Example, intake: Intake) -> list[Pair]:
+        if example.kind == "ranking":
+            ranking = _ranking(example, renderer, config, intake)
+            return [pair for one in ranking for pair in one.pairs()]
+        if example.answers[0] == example.answers[1]:
+            intake.identical.append(example.where)
+            return []
+        fitted = fit(example, renderer, config)
+        if not _settle(fitted, example, intake, renderer):
+            return []
+        chosen, rejected = fitted.rollouts
+        if chosen.tokens == rejected.tokens:
+            intake.identical.append(example.where)
+            return []
+        return [Pair(id=example.id, chosen=chosen, rejected=rejected, columns=_numbers(example.columns))]
+
+    items, report = _read(rows, config, ("preference", "ranking"), "pairs", make)
+    return _common_columns(items, report)
+
+
+def rankings(rows: Rows, renderer: Renderer, *, config: DataConfig) -> tuple[list[Ranking], Report]:
+    """K answers to one prompt, best first. A ranking without any difference is left out as identical."""
+
+    def make(example: Example, intake: Intake) -> list[Ranking]:
+        if example.kind == "preference":
+            example = replace(example, numbers=(1.0, 0.0))
+        return _ranking(example, renderer, config, intake)
+
+    return _read(rows, config, ("ranking", "preference"), "rankings", make)
+
+
+def ratings(rows: Rows, renderer: Renderer, *, config: DataConfig) -> tuple[list[Rating], Report]:
+    """Single answers with `columns["label"]` 1 (desirable) or 0; a preference gives one of each."""
+
+    def make(example: Example, intake: Intake) -> list[Rating]:
+        labels = (1.0, 0.0) if example.kind == "preference" else example.numbers
+        if example.kind == "preference" and example.answers[0] == example.answers[1]:
+            intake.identical.append(example.where)
+            return []
+        fitted = fit(example, renderer, config)
+        if not _settle(fitted, example, intake, renderer):
+            return []
+        names = [example.id] if len(labels) == 1 else [f"{example.id}/chosen", f"{example.id}/rejected"]
+        numbers = _numbers(example.columns)
+        return [
+            Rating(id=name, rollout=rollout, columns={**numbers, "label": label})
+            for name, rollout, label in zip(names, fitted.rollouts, labels, strict=True)
+        ]
+
+    items, report = _read(rows, config, ("label", "preference"), "ratings", make)
+    return _common_columns(items, report)
+
+
+def steps(
+    rows: Rows, renderer: Renderer, *, config: DataConfig, separator: str = "\n"
+) -> tuple[list[Rating], Report]:
+    """Solutions with a label at the last token of each step, which is that of the separator behind it."""
+
+    def make(example: Example, intake: Intake) -> list[Rating]:
+        task = _task(example, chats=renderer.chats)
+        texts = [answer[-1]["content"] for answer in example.answers]
+        rollout, ends = renderer.steps(renderer.prompt(task), texts, separator=separator, task_id=example.id)
+        limit = config.max_length or renderer.context
+        if limit is not None and len(rollout.tokens) > limit:
+            _too_long(config, example, len(rollout.tokens), limit)
+            intake.overlong.append(example.where)
+            return []
+        intake.count("unknown", renderer.count_unknown(rollout.tokens))
+        return [Rating(id=example.id, rollout=rollout, steps=tuple(zip(ends, example.numbers, strict=True)))]
+
+    return _read(rows, config, ("steps",), "step labels", make)
+
+
+def _read(
+    rows: Rows, config: DataConfig, kinds: Sequence[Kind], wanted: str, make: Callable[[Example, Intake], list[Item]]
+) -> tuple[list[Item], Report]:
+    """Rows through their layout and through `make`; whatever does not come out is counted."""
+    intake = Intake(config=config)
+    items: list[Item] = []
+    stream = iter(rows)
+    layout, head = _layout(stream, kinds, wanted)
+    kept = 0
+    for row in itertools.chain(head, stream):
+        intake.read += 1
+        try:
+            made = make(_example(row, layout, config, intake), intake)
+        except RowFault as fault:
+            intake.refuse(row.where, str(fault))
+            continue
+        items += made
+        kept += bool(made)
+    detected = Detected(kind=layout.kind, count=intake.read, why="it has " + " and ".join(layout.required))
+    return items, intake.finish(detected, kept)
+
+
+def _layout(stream: Iterator[Row], kinds: Sequence[Kind], wanted: str) -> tuple[Layout, list[Row]]:
+    """The layout of the first row without a fault, and the rows read to find it."""
+    head: list[Row] = []
+    for row in stream:
+        head.append(row)
+        if not row.fault:
+            layout = detect(row.columns)
+            if layout.kind not in kinds:
+                near = misspelt(row.columns)
+                raise DataError(
+                    f"{row.where} has the columns {listed(list(row.columns))}, which are of kind {layout.kind}"
+                    f"{near and '; ' + near}; {wanted} can be made of {listed(list(kinds))}"
+                )
+            return layout, head
+    if not head:
+        raise DataError("the dataset has no rows")
+    shown = "\n".join(f"  {row.where} {row.fault}" for row in head[:20])
+    raise DataError(f"none of the {len(head)} rows can be read:\n{shown}")
+
+
+def _example(row: Row, layout: Layout, config: DataConfig, intake: Intake) -> Example:
+    """The row's meaning with its id; repeated ids are faults, repeated contents are counted."""
+    if row.fault:
+        raise RowFault(row.fault)
+    given = row.columns.get("id")
+    name = str(given) if isinstance(given, str | int) and not isinstance(given, bool) else row.where
+    example = layout.read(row.columns)
+    if name in intake.ids:
+        raise RowFault(f"has the id {name!r}, which {intake.ids[name]} has already")
+    intake.ids[name] = row.where
+    intake.count("duplicates", int(hash(example.content) in intake.seen))
+    intake.seen.setdefault(hash(example.content), row.where)
+    return replace(_with_system(example, config.system), id=name, where=row.where)
+
+
+def _with_system(example: Example, system: str | None) -> Example:
+    if system is None:
+        return example
+    if example.form == "plain":
+        raise RowFault("is plain text, in which data.system has no place; give messages")
+    first: tuple[Message, ...] = ({"role": "system", "content": system},)
+    if example.prompt:
+        return example if example.prompt[0]["role"] == "system" else replace(example, prompt=first + example.prompt)
+    whole = tuple(turns if turns[0]["role"] == "system" else first + turns for turns in example.answers)
+    return replace(example, answers=whole)
+
+
+def _task(example: Example, *, chats: bool) -> Task:
+    """The task of an example; of a conversation, everything before the assistant's last words."""
+    messages = example.prompt or _asked(example)
+    plain = example.form == "plain" or (example.form in ("transcript", "question") and not chats)
+    if plain and example.form != "plain":
+        messages = ({"role": "user", "content": plain_prompt(messages, example.form)},)
+    if not messages:
+        raise RowFault("has no prompt")
+    meta = {"plain": plain, "columns": dict(example.columns), "where": example.where}
+    return Task(id=example.id, messages=messages, answer=example.answer, meta=meta)
+
+
+def _asked(example: Example) -> tuple[Message, ...]:
+    turns = example.answers[0] if example.answers else ()
+    last = next((k for k in range(len(turns), 0, -1) if turns[k - 1]["role"] != "assistant"), 0)
+    return turns[:last]
+
+
+def _fits(renderer: Renderer, task: Task, example: Example, intake: Intake) -> bool:
+    """False, and counted, where the prompt leaves no room for an answer."""
+    config = intake.config
+    ids = renderer.prompt(task)
+    if not ids:
+        raise RowFault("has a prompt that encodes to no token")
+    whole = config.max_length or renderer.context
+    limit = config.max_prompt or (whole - 1 if whole is not None else None)
+    intake.count("unknown", renderer.count_unknown(ids))
+    if limit is None or len(ids) <= limit:
+        return True
+    _too_long(config, example, len(ids), limit)
+    intake.overlong.append(example.where)
+    return False
+
+
+def _too_long(config: DataConfig, example: Example, size: int, limit: int) -> None:
+    if config.overlong == "error":
+        raise DataError(f"{example.where} has {size} tokens, and at most {limit} fit; shorten it, or set data.overlong=drop")
+
+
+def _settle(fitted: Fitted, example: Example, intake: Intake, renderer: Renderer) -> bool:
+    """Count what fitting did; false where nothing is left to learn from."""
+    if not fitted.rollouts:
+        _too_long(intake.config, example, fitted.size, fitted.limit or 0)
+        intake.overlong.append(example.where)
+        return False
+    for name in ("trimmed", "split", "last_turn", "rewritten", "control_text"):
+        intake.count(name, int(getattr(fitted, name)))
+    intake.count("unknown", sum(renderer.count_unknown(rollout.tokens) for rollout in fitted.rollouts))
+    return True
+
+
+def _ranking(example: Example, renderer: Renderer, config: DataConfig, intake: Intake) -> list[Ranking]:
+    """The answers best first, as one item or, without any difference, none."""
+    order = sorted(range(len(example.numbers)), key=lambda i: -example.numbers[i])
+    scores = tuple(example.numbers[i] for i in order)
+    answers = tuple(example.answers[i] for i in order)
+    if len(set(scores)) == 1 or all(answer == answers[0] for answer in answers):
+        intake.identical.append(example.where)
+        return []
+    fitted = fit(replace(example, answers=answers), renderer, config)
+    if not _settle(fitted, example, intake, renderer):
+        return []
+    return [Ranking(id=example.id, rollouts=fitted.rollouts, scores=scores)]
+
+
+def _numbers(columns: Mapping[str, Any]) -> dict[str, float]:
+    """The columns that are one number each, except ids and labels."""
+    return {
+        name: float(value)
+        for name, value in columns.items()
+        if isinstance(value, bool | int | float) and name not in ("id", "label")
+    }
+
+
+def _common_columns(items: list[Any], report: Report) -> tuple[list[Any], Report]:
+    """Number columns that every item has; what only some have is left out and said."""
+    every = set.intersection(*(set(item.columns) for item in items)) if items else set()
+    some = set().union(*(item.columns for item in items)) - every
+    if not some:
+        return items, report
+    kept = [replace(item, columns={name: item.columns[name] for name in sorted(every)}) for item in items]
+    note = f"the columns {listed(sorted(some))} are numbers in some rows only and are left out"
+    return kept, replace(report, notes=(*report.notes, note))

@@ -1,0 +1,125 @@
+"""Examples → rollouts that fit the context. An answer is never cut: cutting it could take away the very difference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from whet.data.config import DataConfig
+from whet.data.example import Example
+from whet.data.render import Renderer, plain_answer, plain_prompt
+from whet.data.template import Rendered
+from whet.errors import DataError
+from whet.types import Message, Rollout
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitted:
+    """The rollouts of one example's answers, or none where they do not fit; `size` is what the longest would need."""
+
+    rollouts: tuple[Rollout, ...]
+    size: int
+    limit: int | None
+    trimmed: bool = False
+    split: bool = False
+    last_turn: bool = False
+    rewritten: bool = False
+    control_text: bool = False
+
+
+def fit(example: Example, renderer: Renderer, config: DataConfig) -> Fitted:
+    """Render every answer behind the same prompt; too long a row is cut at the prompt's beginning or not at all.
+
+    With `overlong="keep_end"` a chat loses its oldest exchanges (never the system message nor the last question), plain
+    text its first tokens (never the beginning-of-text token); if the answer still does not fit, nothing is returned.
+    """
+    limit = config.max_length or renderer.context
+    fitted = _render(example, renderer, limit)
+    if limit is None or fitted.size <= limit:
+        return fitted
+    if config.overlong == "split":
+        return _split_text(example, fitted, limit)
+    if config.overlong == "keep_end":
+        shorter = _cut_text(fitted, renderer, limit) if _is_plain(example, renderer) else _cut_turns(example, renderer, limit)
+        if shorter is not None:
+            return replace(shorter, trimmed=True, size=fitted.size)
+    return replace(fitted, rollouts=())
+
+
+def _split_text(example: Example, fitted: Fitted, limit: int) -> Fitted:
+    """Consecutive pieces of a text; each after the first begins with the last token of the one before, to be read from."""
+    if example.kind != "text" or limit < 2:
+        raise DataError(f"{example.where} is too long, and data.overlong=split can divide only texts without prompt and answer")
+    whole = fitted.rollouts[0]
+    pieces = [_piece(whole, begin, begin + limit) for begin in range(0, len(whole.tokens) - 1, limit - 1)]
+    return replace(fitted, rollouts=tuple(pieces), split=True)
+
+
+def _piece(whole: Rollout, begin: int, end: int) -> Rollout:
+    mask, source = whole.mask[begin:end], whole.source[begin:end]
+    return replace(whole, tokens=whole.tokens[begin:end], mask=(False, *mask[1:]), source=("prompt", *source[1:]))
+
+
+def _is_plain(example: Example, renderer: Renderer) -> bool:
+    return example.form == "plain" or (example.form in ("transcript", "question") and not renderer.chats)
+
+
+def _render(example: Example, renderer: Renderer, limit: int | None) -> Fitted:
+    if _is_plain(example, renderer):
+        prompt = plain_prompt(example.prompt, example.form)
+        texts = [plain_answer(answer, example.form) for answer in example.answers]
+        rollouts = tuple(renderer.plain(prompt, text, task_id=example.id) for text in texts)
+        rendered: list[Rendered] = []
+    else:
+        start, tools = len(example.prompt), example.columns.get("tools")
+        both = [
+            renderer.conversation((*example.prompt, *answer), start=start, tools=tools, task_id=example.id)
+            for answer in example.answers
+        ]
+        rollouts, rendered = tuple(rollout for rollout, _ in both), [r for _, r in both]
+    return Fitted(
+        rollouts=rollouts,
+        size=max(len(rollout.tokens) for rollout in rollouts),
+        limit=limit,
+        last_turn=any(r.last_only for r in rendered),
+        rewritten=any(r.rewritten for r in rendered),
+        control_text=renderer.has_control_text((*example.prompt, *(m for answer in example.answers for m in answer))),
+    )
+
+
+def _cut_text(fitted: Fitted, renderer: Renderer, limit: int) -> Fitted | None:
+    """The same rollouts without the first tokens of their prompt, as many from each."""
+    excess = fitted.size - limit
+    first = 1 if renderer.bos is not None else 0
+    room = fitted.rollouts[0].prompt_length - max(first, 1)
+    if excess > room:
+        return None
+    return replace(fitted, rollouts=tuple(_without(rollout, first, first + excess) for rollout in fitted.rollouts))
+
+
+def _without(rollout: Rollout, begin: int, end: int) -> Rollout:
+    def cut(values: tuple) -> tuple:
+        return values[:begin] + values[end:]
+
+    return replace(rollout, tokens=cut(rollout.tokens), mask=cut(rollout.mask), source=cut(rollout.source))
+
+
+def _cut_turns(example: Example, renderer: Renderer, limit: int) -> Fitted | None:
+    """The conversation with as many of its latest exchanges as fit."""
+    for shorter in _shorter(example):
+        fitted = _render(shorter, renderer, limit)
+        if fitted.size <= limit:
+            return fitted
+    return None
+
+
+def _shorter(example: Example) -> list[Example]:
+    """The example without its oldest exchange, without its two oldest, and so on, down to the last question."""
+    if example.prompt:
+        return [replace(example, prompt=turns) for turns in _tails(example.prompt)]
+    return [replace(example, answers=(turns,)) for turns in _tails(example.answers[0])]
+
+
+def _tails(turns: tuple[Message, ...]) -> list[tuple[Message, ...]]:
+    system = turns[:1] if turns[0]["role"] == "system" else ()
+    begins = [k for k, m in enumerate(turns) if m["role"] == "user" and k > len(system)]
+    return [system + turns[k:] for k in begins]

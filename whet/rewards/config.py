@@ -1,0 +1,35 @@
+"""Which function rewards, how much it weighs, and how long it may take. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from whet.config import Config
+
+
+class RewardConfig(Config):
+    """One reward: a function by its import path or a built-in by its name.
+
+    >>> RewardConfig(function="my.py:score").label
+    'score'
+    """
+
+    function: str
+    """FILE.py:NAME, PACKAGE.MODULE:NAME, or a built-in reward."""
+    weight: float = 1.0
+    """What its value is multiplied with in the sum of all rewards."""
+    name: str | None = None
+    """Its name in scores, tables and metrics; the function's own if not given."""
+    deadline: Annotated[float, Field(gt=0.0)] = 60.0
+    """Seconds that one call may take, of a whole batch or of one answer, before the run ends with an error."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments of the function."""
+    floor: float = 0.0
+    """The value of an answer that cannot be judged through its own fault."""
+
+    @property
+    def label(self) -> str:
+        """The name under which its values appear."""
+        return self.name or self.function.rpartition(":")[2]
