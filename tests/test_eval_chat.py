@@ -25,7 +25,7 @@ class Parrot:
 
 
 def render(task: Task) -> tuple[int, ...]:
-    return tuple("|".join(m["content"] for m in task.messages).encode())
+    return tuple("|".join(m.get("content", "") for m in task.messages).encode())
 
 
 def side(name: str, *, context: int = 200) -> Side:

@@ -103,6 +103,7 @@ def prompt_for(side: Side, turns: Sequence[Turn], *, index: int) -> tuple[tuple[
     """
     open_turn = replace(turns[-1], answers=())
     first = len(turns) - 1 if side.plain else 0
+    length = 0
     for start in range(first, len(turns)):
         kept = [*turns[start:-1], open_turn]
         task = Task(
@@ -111,10 +112,11 @@ def prompt_for(side: Side, turns: Sequence[Turn], *, index: int) -> tuple[tuple[
             meta={"plain": True} if side.plain else {},
         )
         prompt = side.render(task)
-        if len(prompt) <= side.context:
+        length = len(prompt)
+        if length <= side.context:
             return prompt, start
     raise DataError(
-        f"this question takes {len(prompt)} tokens and {side.name} reads at most {side.context}; ask a shorter one"
+        f"this question takes {length} tokens and {side.name} reads at most {side.context}; ask a shorter one"
     )
 
 

@@ -1,0 +1,133 @@
+"""Which metrics share a plot: known families by name, the rest by prefix, and never two scales on one axis."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from whet.report.plot import Series
+
+Row = Mapping[str, Any]
+
+FAMILIES: Final[tuple[tuple[str, str], ...]] = (
+    ("Reward", r"rewards?(/(mean|proxy|gold))?|gold|score/mean"),
+    ("Accuracy", r"(.+/)?accurac(y|ies)"),
+    ("Margins", r"rewards/(chosen|rejected|margins)|(.+/)?margins?"),
+    ("Reward parts", r"rewards/.+"),
+    ("KL", r"(.+/)?kl(/.+)?"),
+    ("Loss", r"loss(/.+)?|.+/loss"),
+    ("Entropy", r"(.+/)?entropy"),
+    ("Length", r"(.+/)?(mean_)?length(/mean)?"),
+    ("Dead groups", r"frac_reward_zero_std|dead_groups([/_].+)?"),
+)
+"""Titles of the plots everyone looks at, and the metrics in each (whole name); the first that fits takes a metric."""
+
+MOST_SERIES: Final = 5
+SCALES_APART: Final = 20.0
+"""Curves whose largest values differ by more than this factor get plots of their own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One plot: its title and its curves. `main` is false for those shown folded."""
+
+    title: str
+    series: tuple[Series, ...]
+    main: bool = True
+
+
+def figures(metrics: Sequence[Row], evals: Sequence[Row] = ()) -> list[Figure]:
+    """The plots of a stage: families first, held-out evaluations next, everything else folded."""
+    names = list(dict.fromkeys(key for row in metrics for key in row if key != "step"))
+    numeric = [name for name in names if any(is_number(row.get(name)) for row in metrics)]
+    families: dict[str, list[str]] = {}
+    for name in numeric:
+        if not _is_spread(name, numeric):
+            families.setdefault(family_of(name), []).append(name)
+    order = [title for title, _ in FAMILIES]
+    main = [title for title in order if title in families]
+    rest = [title for title in families if title not in order]
+    return [
+        *(f for title in main for f in _split(title, [curve(metrics, name) for name in families[title]], main=True)),
+        *_split("Held-out", eval_series(evals), main=True),
+        *(f for title in rest for f in _split(title, [curve(metrics, name) for name in families[title]], main=False)),
+    ]
+
+
+def family_of(name: str) -> str:
+    """The plot a metric belongs to: a family's title, or its prefix.
+
+    >>> [family_of(n) for n in ("reward/mean", "rewards/format/mean", "kl", "loss/value", "optim/lr", "grad_norm")]
+    ['Reward', 'Reward parts', 'KL', 'Loss', 'optim', 'grad_norm']
+    """
+    return next((title for title, names in FAMILIES if re.fullmatch(names, name)), name.split("/")[0])
+
+
+def _is_spread(name: str, names: Sequence[str]) -> bool:
+    """Whether a metric is the spread of another one (reward/std of reward/mean): its band, not a curve."""
+    stem, _, last = name.rpartition("/")
+    return last == "std" and (f"{stem}/mean" in names or stem in names)
+
+
+def curve(metrics: Sequence[Row], name: str) -> Series:
+    """One metric over the steps, with ± its standard deviation as a band where that was logged beside it."""
+    points = tuple((float(row["step"]), float(row[name])) for row in metrics if is_number(row.get(name)))
+    stem = name.removesuffix("/mean")
+    spread = f"{stem}/std"
+    band = tuple(
+        (float(row["step"]), row[name] - row[spread], row[name] + row[spread])
+        for row in metrics
+        if is_number(row.get(name)) and is_number(row.get(spread))
+    )
+    return Series(name=name, points=points, band=band)
+
+
+def eval_series(evals: Sequence[Row]) -> list[Series]:
+    """Every number that was evaluated at two steps or more, as dots; intervals {value, low, high} become bands."""
+    found: dict[str, list[tuple[float, Any]]] = {}
+    several = len({row.get("name") for row in evals}) > 1
+    for row in evals:
+        for key, value in row.items():
+            if key not in ("step", "stage", "name", "n", "k", "seed") and (is_number(value) or is_interval(value)):
+                name = f"{row['name']}: {key}" if several and row.get("name") else key
+                found.setdefault(name, []).append((float(row["step"]), value))
+    return [_dots(name, points) for name, points in found.items() if len({x for x, _ in points}) > 1]
+
+
+def _dots(name: str, values: Sequence[tuple[float, Any]]) -> Series:
+    points = tuple((x, float(v["value"] if is_interval(v) else v)) for x, v in values)
+    band = tuple((x, float(v["low"]), float(v["high"])) for x, v in values if is_interval(v))
+    return Series(name=name, points=points, band=band, dots=True)
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_interval(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(is_number(value.get(key)) for key in ("value", "low", "high"))
+
+
+def _split(title: str, series: Iterable[Series], *, main: bool) -> list[Figure]:
+    """One figure, or several where scales differ or curves are too many; the order of the metrics is kept."""
+    piles: list[list[Series]] = []
+    for one in series:
+        pile = next((p for p in piles if len(p) < MOST_SERIES and _same_scale([*p, one])), None)
+        if pile is None:
+            piles.append([one])
+        else:
+            pile.append(one)
+    alone = [len(piles) > 1 and len(pile) == 1 for pile in piles]
+    return [
+        Figure(title=f"{title}: {pile[0].name}" if single else title, series=tuple(pile), main=main)
+        for pile, single in zip(piles, alone, strict=True)
+    ]
+
+
+def _same_scale(series: Sequence[Series]) -> bool:
+    sizes = [max((abs(y) for _, y in s.points if math.isfinite(y)), default=0.0) for s in series]
+    real = [size for size in sizes if size > 0]
+    return not real or max(real) <= SCALES_APART * min(real)
