@@ -3,8 +3,8 @@
     checkpoints/step_200/
         MANIFEST.json               format, step, what the run is (config, tokenizer, data), size and sha256 of every
         file policy.json                 the component's tree: numbers, strings, and where its tensors go
-        policy.safetensors          its tensors
-        ...                         two files for each component that has a state
+        policy.safetensors          its tensors, if it has any
+        ...                         the same for each component
 
 Saving: everything into `.tmp_<step>_<pid>`, each file fsynced, the folder fsynced, one rename, the parent fsynced;
 only then is an older checkpoint removed. Loading: the newest whose manifest, sizes, hashes and key sets all hold;
@@ -19,7 +19,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -28,7 +28,7 @@ from typing import Any, Final, Literal, Protocol
 from torch import Tensor
 
 from whet.errors import CheckpointError
-from whet.files import OS_FILES, Files, explained, make_folders, remove_folder, write_file
+from whet.files import OS_FILES, Buffer, Files, explained, make_folders, remove_folder, write_file
 from whet.plain import differences, json_hash, to_json
 from whet.train.receive import check_keys
 from whet.train.statefile import pack, read_safetensors, safetensors_chunks, tensor_bytes, unpack
@@ -184,14 +184,11 @@ def _commit(
     try:
         files.mkdir(temporary)
         written: dict[str, Any] = {}
-        for name, (text, tensors) in packed.items():
-            for file, chunks in (
-                (f"{name}.json", [text.encode("ascii")]),
-                (f"{name}.safetensors", safetensors_chunks(tensors)),
-            ):
-                size, digest = write_file(temporary / file, chunks, files=files)
-                written[file] = {"size": size, "sha256": digest}
-        write_file(temporary / MANIFEST, [_manifest_text(about | {"files": written})], files=files)
+        for file, chunks in _contents(packed):
+            size, digest = write_file(temporary / file, chunks, files=files)
+            written[file] = {"size": size, "sha256": digest}
+        about = about | {"components": list(packed), "files": written}
+        write_file(temporary / MANIFEST, [_manifest_text(about)], files=files)
         files.fsync_folder(temporary)
         files.rename(temporary, path)
     except BaseException:
@@ -202,6 +199,13 @@ def _commit(
         raise
     files.fsync_folder(folder)
     return path
+
+
+def _contents(packed: Mapping[str, tuple[str, dict[str, Tensor]]]) -> Iterator[tuple[str, Iterable[Buffer]]]:
+    for name, (text, tensors) in packed.items():
+        yield f"{name}.json", [text.encode("ascii")]
+        if tensors:
+            yield f"{name}.safetensors", safetensors_chunks(tensors)
 
 
 def _manifest_text(about: Mapping[str, Any]) -> bytes:
@@ -270,17 +274,17 @@ def load(path: Path, *, identity: Identity | None = None, rejected: tuple[tuple[
     _verify_files(path, about)
     if identity is not None:
         _check_identity(path, about, identity)
-    names = [file.removesuffix(".json") for file in about["files"] if file.endswith(".json")]
-    state = {name: _read_component(path, name) for name in names}
+    state = {name: _read_component(path, name, about["files"]) for name in about["components"]}
     warnings = tuple(_oddities(path, about))
     return Loaded(
         path=path, step=about["step"], state=state, metrics=about["metrics"], rejected=rejected, warnings=warnings
     )
 
 
-def _read_component(path: Path, name: str) -> dict[str, Any]:
+def _read_component(path: Path, name: str, names: Collection[str]) -> dict[str, Any]:
     try:
-        return unpack((path / f"{name}.json").read_bytes(), read_safetensors(path / f"{name}.safetensors"))
+        tensors = read_safetensors(path / f"{name}.safetensors") if f"{name}.safetensors" in names else {}
+        return unpack((path / f"{name}.json").read_bytes(), tensors)
     except CheckpointError as error:
         raise CheckpointError(f"{path}, component {name}: {error}") from error
 
