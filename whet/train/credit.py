@@ -13,8 +13,8 @@ from whet.batch import TokenBatch, Tree, pack
 from whet.errors import NumericsError
 from whet.metrics import Metric
 from whet.models.policy import Decoder
-from whet.train.order import permutation
-from whet.train.step import Frozen
+from whet.data.order import permutation
+from whet.train.step import Reference
 from whet.types import Group
 
 
@@ -29,6 +29,8 @@ def pack_groups(groups: Sequence[Group]) -> tuple[TokenBatch, int]:
     trees, sampled, missing = [], [], 0
     for group in groups:
         kept = [(r, s.value) for r, s in group.members if s is not None and s.value is not None and r.length]
+        if len(kept) == 1 < len(group.members):
+            kept = []  # one survivor has no sibling to be compared with
         missing += len(group.members) - len(kept)
         if kept:
             trees.append(Tree(rollouts=[r for r, _ in kept], response={"reward": [value for _, value in kept]}))
@@ -38,7 +40,7 @@ def pack_groups(groups: Sequence[Group]) -> tuple[TokenBatch, int]:
 
 
 def token_column(
-    model: Frozen, batch: TokenBatch, need: str, *, budget: int, temperature: float = 1.0
+    model: Decoder | Reference, batch: TokenBatch, need: str, *, budget: int, temperature: float = 1.0
 ) -> Tensor:
     """One output of a model for every counted token, `[N]`, without gradient, computed in pieces of `budget` tokens."""
     out = torch.zeros(batch.counted.numel(), dtype=torch.float32)
@@ -53,7 +55,7 @@ def token_column(
 def with_old(policy: Decoder, batch: TokenBatch, *, budget: int, temperature: float) -> TokenBatch:
     """The batch with `old`, log π before this step's updates: the sampler's own numbers in float32 (`refuse_stale`
     checks them against the first update), recomputed where rounding is coarser."""
-    if policy.dtype == torch.float32:
+    if policy.hf.dtype == torch.float32:
         return batch.with_columns(token={"old": batch.token["sampled"]})
     return batch.with_columns(
         token={"old": token_column(policy, batch, "logprobs", budget=budget, temperature=temperature)}
@@ -63,7 +65,7 @@ def with_old(policy: Decoder, batch: TokenBatch, *, budget: int, temperature: fl
 def refuse_stale(first: Mapping[str, Metric], policy: Decoder) -> None:
     """Stop where the sampler and the trainer disagree before the first update of a step: one of them is wrong."""
     worst = first["sampler/max_difference"].value() if "sampler/max_difference" in first else None
-    if worst is not None and policy.dtype == torch.float32 and worst > SAMPLER_TOLERANCE:
+    if worst is not None and policy.hf.dtype == torch.float32 and worst > SAMPLER_TOLERANCE:
         raise NumericsError(
             f"the sampler's log-probabilities differ from the trainer's by {worst:.2g} (allowed: {SAMPLER_TOLERANCE:g} in "
             "float32), so one of them uses other weights or another distribution; please report this with the run folder"
@@ -85,7 +87,6 @@ def credit(
         row=batch.row,
         length=batch.length,
         group=batch.group,
-        step_reward=None,
         scored=torch.ones(batch.rows, dtype=torch.bool),
     )
     advantages = advantage(returns)
@@ -108,7 +109,7 @@ def parts(batch: TokenBatch, *, updates: int, minibatches: int, seed: int, step:
         if minibatches == 1:
             yield batch
             continue
-        order = groups[torch.tensor(permutation(len(groups), seed, "minibatch", step, again))]
+        order = groups[torch.tensor(permutation(len(groups), seed=seed, epoch=step * updates + again))]
         for chosen in order.tensor_split(minibatches):
             if len(chosen):
                 yield batch.take(torch.isin(batch.group, chosen).nonzero()[:, 0])

@@ -19,7 +19,7 @@ def measure(
     *,
     budget: int,
     annotate: Callable[[TokenBatch], TokenBatch] = lambda batch: batch,
-    other: object | None = None,
+    other: Decoder | None = None,
 ) -> dict[str, float]:
     """What the terms' monitors say of held-out trees, as `eval/…` numbers."""
     found: list[Mapping[str, Metric]] = []

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from whet.batch import Tree, pack
 from whet.train.credit import token_column
 from whet.train.learner import Learner
-from whet.train.order import Cursor
+from whet.data.order import Cursor
 from whet.train.ranks import ALONE, Ranks
 from whet.train.session import Session
-from whet.train.step import Frozen, update
+from whet.train.step import Reference, update
 
 
 def offline(
@@ -21,7 +21,7 @@ def offline(
     learner: Learner,
     trees: Sequence[Tree],
     *,
-    reference: Frozen | None,
+    reference: Reference | None,
     cursor: Cursor,
     steps: int,
     budget: int,
@@ -29,10 +29,10 @@ def offline(
 ) -> None:
     """Fit the policy to `trees`: pairs of one prompt, or labelled responses; `reference` is None where no term looks at it."""
     for step in session.steps(steps):
-        chosen = [trees[i] for i, _ in cursor.at(step)]
+        chosen = [trees[i] for i, _ in cursor.draws_at(step - 1)]
         batch = pack(ranks.share(chosen))
         if reference is not None:
             column = token_column(reference, batch, "logprobs", budget=budget)
             batch = batch.with_columns(token={"reference": column})
-        metrics = update({"policy": learner}, batch, budget=budget, ranks=ranks, other=reference)
+        metrics = update({"policy": learner}, batch, budget=budget, ranks=ranks, other=reference.model if reference else None)
         session.commit(step, metrics)

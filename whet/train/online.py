@@ -14,13 +14,14 @@ from torch import Tensor
 from whet.advantages.returns import Returns
 from whet.batch import TokenBatch
 from whet.metrics import Metric, merge_all
+from whet.models.policy import Decoder
 from whet.train.config import OnlineConfig
 from whet.train.credit import credit, pack_groups, parts, refuse_stale, token_column, with_old
 from whet.train.learner import Learner
 from whet.train.ranks import ALONE, Ranks
 from whet.train.record import group_metrics
 from whet.train.session import Session
-from whet.train.step import Frozen, update
+from whet.train.step import Reference, update
 from whet.types import Group, Source
 
 
@@ -32,8 +33,8 @@ def online(
     config: OnlineConfig,
     advantage: Callable[[Returns], Tensor],
     kl_cost: Callable[[Tensor], Tensor] | None = None,
-    reference: Frozen | None = None,
-    critic: Frozen | None = None,
+    reference: Reference | None = None,
+    critic: Decoder | None = None,
     record: Callable[[int, Sequence[Group], TokenBatch], list[dict[str, Any]]],
     ranks: Ranks = ALONE,
 ) -> None:
@@ -59,7 +60,7 @@ def online(
         active = {role: learner for role, learner in learners.items() if not (warming and role == "policy")}
         found: list[dict[str, Metric]] = []
         for part in parts(batch, updates=config.updates, minibatches=config.minibatches, seed=config.seed, step=step):
-            found.append(update(active, part, budget=budget, temperature=temperature, ranks=ranks, other=reference))
+            found.append(update(active, part, budget=budget, temperature=temperature, ranks=ranks, other=reference.model if reference else None))
         refuse_stale(found[0], policy)
         source.observe(groups)
         metrics = merge_all([*found, group_metrics(groups, batch, unscorable)])

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from whet.batch import Tree, pack
 from whet.train.learner import Learner
-from whet.train.order import Cursor
+from whet.data.order import Cursor
 from whet.train.ranks import ALONE, Ranks
 from whet.train.session import Session
 from whet.train.step import update
@@ -27,7 +27,7 @@ def reward_model(
 ) -> None:
     """Fit the scores to `trees`, each holding the responses of one prompt with their pairs or step labels."""
     for step in session.steps(steps):
-        chosen = [trees[i] for i, _ in cursor.at(step)]
+        chosen = [trees[i] for i, _ in cursor.draws_at(step - 1)]
         batch = pack(ranks.share(chosen))
         metrics = update({"reward": learner}, batch, budget=budget, ranks=ranks)
         session.commit(step, metrics)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from whet.train.order import Cursor
+from whet.data.order import Cursor
 from whet.types import Completion, Engine, Group, NoiseKey, Request, Reward, Rollout, Score, Task
 
 
@@ -32,7 +32,7 @@ class PolicySource:
         self.cursor = Cursor(n=len(tasks), batch=prompts, seed=seed)
 
     def next(self, step: int) -> list[Group]:
-        chosen = [(self._tasks[i], occurrence) for i, occurrence in self.cursor.at(step)]
+        chosen = [(self._tasks[i], occurrence) for i, occurrence in self.cursor.draws_at(step - 1)]
         return sample_groups(
             self._engine, self._render, self._reward, chosen, n=self._group, seed=self._seed, step=step, stream="train"
         )

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import replace
-from typing import Protocol
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -19,14 +18,21 @@ from whet.batch import TokenBatch
 from whet.errors import NumericsError
 from whet.losses.terms import Term, Views
 from whet.metrics import Mean, Metric, Sum, merge_all
+from whet.models.policy import Decoder
 from whet.train.learner import Learner
 from whet.train.ranks import ALONE, Ranks
 
 
-class Frozen(Protocol):
-    """A model that is only looked at: the reference, or the policy with its adapter off."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """A model that is only looked at: one of its own, or the policy with its adapter off."""
 
-    def __call__(self, batch: TokenBatch, needs: frozenset[str], *, temperature: float = 1.0) -> Views: ...
+    model: Decoder
+    adapter_off: bool = False
+
+    def __call__(self, batch: TokenBatch, needs: frozenset[str], *, temperature: float = 1.0) -> Views:
+        with self.model.adapter_off() if self.adapter_off else nullcontext(), torch.no_grad():
+            return self.model(batch, needs, temperature=temperature)
 
 
 def update(
@@ -36,7 +42,7 @@ def update(
     budget: int,
     temperature: float = 1.0,
     ranks: Ranks = ALONE,
-    other: object | None = None,
+    other: Decoder | None = None,
 ) -> dict[str, Metric]:
     """Back-propagate every learner's terms over the batch and take one optimizer step each; returns merged metrics.
 
@@ -100,7 +106,7 @@ def _backward(
     leaves: Mapping[str, Mapping[str, Tensor]],
     *,
     temperature: float,
-    other: object | None,
+    other: Decoder | None,
 ) -> dict[str, Metric]:
     """Forward one piece, sum its terms, back-propagate; returns the piece's metrics."""
     views = learner.model(piece, learner.needs, temperature=temperature, other=other)
@@ -141,7 +147,7 @@ def coupled_gradients(
     *,
     temperature: float,
     ranks: Ranks,
-    other: object | None,
+    other: Decoder | None,
 ) -> dict[str, dict[str, Tensor]]:
     """Derivatives of every coupled term with respect to each response's own numbers, over the whole step.
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from whet.batch import Tree, pack
 from whet.train.learner import Learner
-from whet.train.order import Cursor
+from whet.data.order import Cursor
 from whet.train.ranks import ALONE, Ranks
 from whet.train.session import Session
 from whet.train.step import update
@@ -28,7 +28,7 @@ def supervised(
 ) -> None:
     """Fit the policy to `examples`, `cursor.batch` of them per optimizer step."""
     for step in session.steps(steps):
-        chosen = [examples[i] for i, _ in cursor.at(step)]
+        chosen = [examples[i] for i, _ in cursor.draws_at(step - 1)]
         batch = pack([Tree(rollouts=[example]) for example in ranks.share(chosen)])
         metrics = update({"policy": learner}, batch, budget=budget, ranks=ranks)
         session.commit(step, metrics)

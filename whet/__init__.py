@@ -1,0 +1,16 @@
+"""Whet sharpens language models with rewards and preferences.
+
+    import whet
+
+    run = whet.run("grpo", model="lab:base", data="lab:math/train", reward=my_reward, steps=20)
+    run.table, run.report, run.rollouts()
+
+Importing this imports neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+from whet.launch import Run, run
+
+__all__ = ["Run", "__version__", "run"]
+__version__ = "0.1.0"

@@ -1,0 +1,158 @@
+"""Dataset names → tasks, demonstrations, pairs, ratings; split into what is learned from and what is held out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from whet.batch import Tree
+from whet.data import dataset
+from whet.data.config import DataConfig
+from whet.data.intake import Report
+from whet.data.mismatch import mismatched
+from whet.data.readers import read_rows
+from whet.data.render import Renderer
+from whet.data.rows import Row, rows_of
+from whet.data.splits import split_rows
+from whet.errors import ConfigError
+from whet.models.policy import Decoder
+from whet.models.tokenizer import context_length
+from whet.types import Pair, Rating, Rollout, Task
+
+Item = TypeVar("Item")
+Objects = Mapping[str, Any]
+LAB_ROWS = 2000
+"""Rows drawn from a lab world where `data.max_rows` names no number."""
+
+
+def renderer_of(decoder: Decoder) -> Renderer:
+    """How this model's conversations become tokens."""
+    return Renderer(decoder.tokenizer, stop_ids=decoder.stop_ids, context=context_length(decoder.config))
+
+
+def rows(config: DataConfig, objects: Objects) -> list[Row]:
+    """All rows of a dataset: files, a hub name, a lab world (`lab:WORLD/SPLIT`), or rows given in code."""
+    if isinstance(config.path, str) and config.path in objects:
+        return list(rows_of(objects[config.path], name=config.path.removeprefix("code:")))
+    if isinstance(config.path, str) and config.path.startswith("lab:"):
+        return list(rows_of(_lab(config), name=config.path))
+    return list(read_rows(config))
+
+
+def _lab(config: DataConfig) -> list[dict[str, Any]]:
+    from whet.lab.data import demonstrations
+
+    world, _, split = str(config.path).removeprefix("lab:").partition("/")
+    made = demonstrations(world, split or "train", config.max_rows or LAB_ROWS, config.seed)
+    answers = {task.id: task for task in _lab_tasks(config)}
+    return [{**row, "answer": answers[row["id"]].answer, "meta": dict(answers[row["id"]].meta)} for row in made]
+
+
+def _lab_tasks(config: DataConfig) -> list[Task]:
+    from whet.lab.data import tasks
+
+    world, _, split = str(config.path).removeprefix("lab:").partition("/")
+    return tasks(world, split or "train", config.max_rows or LAB_ROWS, config.seed)
+
+
+def is_lab(config: DataConfig) -> bool:
+    """True for a lab world's name."""
+    return isinstance(config.path, str) and config.path.startswith("lab:")
+
+
+def tasks(
+    config: DataConfig, decoder: Decoder, objects: Objects, note: Callable[[Report], None]
+) -> tuple[list[Task], list[Task]]:
+    """(prompts to learn on, prompts held out)."""
+    renderer = renderer_of(decoder)
+    if is_lab(config):
+        return split_tasks(_lab_tasks(config), config)
+    learned, held = split_rows(rows(config, objects), holdout=config.holdout, seed=config.seed)
+    return tuple(_each(part, lambda r: dataset.tasks(r, config=config, renderer=renderer), note) for part in (learned, held))  # type: ignore[return-value]
+
+
+def split_tasks(items: Sequence[Task], config: DataConfig) -> tuple[list[Task], list[Task]]:
+    """Lab tasks: the last share is held out (they are different and shuffled already)."""
+    kept = round(len(items) * (1 - config.holdout))
+    return list(items[:kept]), list(items[kept:])
+
+
+def _each(
+    part: Sequence[Row], read: Callable[[Sequence[Row]], tuple[list[Item], Report]], note: Callable[[Report], None]
+) -> list[Item]:
+    if not part:
+        return []
+    items, report = read(part)
+    note(report)
+    return items
+
+
+Reader = Callable[[Sequence[Row], Renderer], tuple[list[Any], Report]]
+
+
+def both(
+    config: DataConfig, decoder: Decoder, objects: Objects, note: Callable[[Report], None], read: Reader
+) -> tuple[list[Any], list[Any]]:
+    """A dataset read one way, as (what is learned from, what is held out)."""
+    renderer = renderer_of(decoder)
+    learned, held = split_rows(rows(config, objects), holdout=config.holdout, seed=config.seed)
+    return _each(learned, lambda r: read(r, renderer), note), _each(held, lambda r: read(r, renderer), note)
+
+
+def pair_trees(pairs: Sequence[Pair]) -> list[Tree]:
+    """One tree for each pair, with its columns."""
+    return [
+        Tree(rollouts=[p.chosen, p.rejected], pairs=[(0, 1)], pair={k: [v] for k, v in p.columns.items()}) for p in pairs
+    ]
+
+
+def rating_trees(ratings: Sequence[Rating]) -> list[Tree]:
+    """One tree for each labelled answer, with the same answer's mismatched twin: another prompt's completion.
+
+    The twin carries `mismatched` 1 and says where KTO's reference point lies; it is in no denominator.
+    """
+    twins = mismatched(ratings)
+    return [
+        Tree(
+            rollouts=[rating.rollout, twin],
+            response={
+                "label": [rating.columns["label"], 0.0],
+                "mismatched": [0.0, 1.0],
+            },
+            unit=[0, 1],
+        )
+        for rating, twin in zip(ratings, twins, strict=True)
+    ]
+
+
+def label_trees(ratings: Sequence[Rating]) -> list[Tree]:
+    """One tree for each labelled solution, its step labels at their tokens."""
+    return [Tree(rollouts=[rating.rollout], labels=[rating.steps]) for rating in ratings]
+
+
+def example_trees(rollouts: Sequence[Rollout]) -> list[Tree]:
+    """One tree for each demonstration."""
+    return [Tree(rollouts=[rollout]) for rollout in rollouts]
+
+
+TREES: Mapping[str, tuple[Callable[..., Any], Callable[[Sequence[Any]], list[Tree]]]] = {
+    "preference loss": (dataset.pairs, pair_trees),
+    "reward loss": (dataset.pairs, pair_trees),
+    "rating loss": (dataset.ratings, rating_trees),
+    "step loss": (dataset.steps, label_trees),
+}
+"""What the functions of a shelf learn from."""
+
+
+def trees(
+    config: DataConfig, decoder: Decoder, objects: Objects, note: Callable[[Report], None], *, kind: str
+) -> tuple[list[Tree], list[Tree]]:
+    """A dataset as the trees that a shelf's losses learn from: (learned, held out)."""
+    if is_lab(config):
+        raise ConfigError(
+            f"{config.path} has prompts and demonstrations, but a {kind} needs pairs or labels: give a file of them "
+            "(the quickstart's stage `pairs` makes one)"
+        )
+    read, grow = TREES[kind]
+    learned, held = both(config, decoder, objects, note, lambda r, renderer: read(r, renderer, config=config))
+    return grow(learned), grow(held) if held else []

@@ -1,0 +1,316 @@
+"""A loop's configuration → a trained model in a run folder. One function a loop; what they share is above them."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from whet.advantages import advantage
+from whet.build import data, models, terms
+from whet.build.rewards import build_rewards
+from whet.batch import TokenBatch, Tree
+from whet.data.intake import Report
+from whet.data.order import Cursor
+from whet.errors import ConfigError
+from whet.losses import preference_loss, rating_loss, reward_loss, step_loss
+from whet.losses.terms import Term
+from whet.models.io import add_value_head, save
+from whet.models.policy import Decoder
+from whet.plain import json_hash
+from whet.rollout.torch_engine import TorchEngine
+from whet.rundir import RunDir
+from whet.files import write_folder_atomically
+from whet.train.checkpoint import HasState, Identity
+from whet.train.config import LoopConfig, OfflineConfig, OnlineConfig, PassConfig, RewardModelConfig, SupervisedConfig
+from whet.train.credit import token_column
+from whet.train.heldout import measure
+from whet.train.interrupts import Interrupts
+from whet.train.learner import Learner
+from whet.train.offline import offline
+from whet.train.online import online
+from whet.train.record import rollout_rows
+from whet.train.reward_model import reward_model
+from whet.train.session import Session, Watcher
+from whet.train.source import PolicySource, sample_groups
+from whet.train.step import Reference
+from whet.train.supervised import supervised
+from whet.train.trackers import trackers
+from whet.types import Group, Task
+
+Evaluate = Callable[[int], dict[str, float]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a loop runs, and who watches."""
+
+    run: RunDir
+    watchers: Sequence[Watcher]
+    interrupts: Interrupts
+    objects: Mapping[str, Any]
+
+    def note(self, report: Report) -> None:
+        """What became of a dataset's rows, as an event of the run."""
+        self.run.event("data", lines=report.lines())
+
+
+def threads() -> int:
+    """How many threads torch computes with."""
+    return torch.get_num_threads()
+
+
+def quiet_libraries() -> None:
+    """Libraries speak through our own messages: no progress bars, no advice meant for their own trainers."""
+    from transformers.utils import logging as hf
+
+    hf.set_verbosity_error()
+    hf.disable_progress_bar()
+    logging.getLogger("whet").setLevel(logging.INFO)
+    warnings.filterwarnings("ignore", module=r"transformers\..*")
+
+
+def train(
+    config: LoopConfig,
+    run: RunDir,
+    *,
+    watchers: Iterable[Watcher] = (),
+    interrupts: Interrupts | None = None,
+    objects: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Run the loop of a configuration in its folder; returns what it made: files, numbers and a row of the table."""
+    place = Place(
+        run=run,
+        watchers=[*watchers, *trackers(config.track, run.path)],
+        interrupts=interrupts or Interrupts(),
+        objects=objects or {},
+    )
+    for kind, loop in LOOPS.items():
+        if isinstance(config, kind):
+            return loop(config, place)
+    raise AssertionError(f"no loop for {type(config).__name__}")
+
+
+def _supervised(config: SupervisedConfig, place: Place) -> dict[str, Any]:
+    policy = models.policy(config.model, seed=config.seed)
+    learned, held = data.both(
+        config.data,
+        policy,
+        place.objects,
+        place.note,
+        lambda rows, renderer: data.dataset.demonstrations(rows, renderer, config=config.data),
+    )
+    term = terms.likelihood(config.weigh)
+    cursor, steps = _passes(config, len(learned))
+    learner = Learner.of(policy, [term], config.optim, total=steps)
+    evaluate = _held_out(config, policy, [term], data.example_trees(held))
+    session = _session(config, place, {"policy": learner}, evaluate, learned)
+    supervised(session, learner, learned, cursor=cursor, steps=steps, budget=config.token_budget)
+    return _finished(place, policy, session)
+
+
+def _reward_model(config: RewardModelConfig, place: Place) -> dict[str, Any]:
+    found, _ = terms.loss_terms(config.loss, (reward_loss, step_loss))
+    scorer = models.scorer(config.model, seed=config.seed)
+    learned, held = _trees(config, scorer, place, (reward_loss, step_loss))
+    cursor, steps = _passes(config, len(learned))
+    learner = Learner.of(scorer, found, config.optim, total=steps)
+    evaluate = _held_out(config, scorer, found, held)
+    session = _session(config, place, {"reward": learner}, evaluate, learned)
+    reward_model(session, learner, learned, cursor=cursor, steps=steps, budget=config.token_budget)
+    return _finished(place, scorer, session)
+
+
+def _offline(config: OfflineConfig, place: Place) -> dict[str, Any]:
+    found, looks = terms.loss_terms(config.loss, (preference_loss, rating_loss))
+    policy = models.policy(config.model, seed=config.seed)
+    if config.reference is not None and not looks:
+        raise ConfigError(f"reference is given, but {config.loss.name} looks at none: leave it out")
+    reference = models.reference(config.reference, config.model, policy, seed=config.seed) if looks else None
+    learned, held = _trees(config, policy, place, (preference_loss, rating_loss))
+    cursor, steps = _passes(config, len(learned))
+    learner = Learner.of(policy, found, config.optim, total=steps)
+    evaluate = _held_out(config, policy, found, held, reference=reference)
+    session = _session(config, place, {"policy": learner}, evaluate, learned)
+    offline(session, learner, learned, reference=reference, cursor=cursor, steps=steps, budget=config.token_budget)
+    return _finished(place, policy, session)
+
+
+def _online(config: OnlineConfig, place: Place) -> dict[str, Any]:
+    policy = models.policy(config.model, seed=config.seed)
+    learners, critic = _actors(config, policy)
+    start = policy if config.kl.coef else None
+    reference = models.reference(config.reference, config.model, policy, seed=config.seed) if start else None
+    if config.reference is not None and reference is None:
+        raise ConfigError("reference is given, but kl.coef is 0, so nothing looks at it: set kl.coef or leave it out")
+    learned, held = data.tasks(config.data, policy, place.objects, place.note)
+    renderer = data.renderer_of(policy)
+    engine = TorchEngine(policy, config.sampling, renderer.stop_ids)
+    reward = build_rewards(config.rewards, place.objects, seed=config.seed, budget=config.token_budget)
+    source = PolicySource(
+        tasks=learned,
+        render=renderer.prompt,
+        engine=engine,
+        reward=reward,
+        prompts=config.prompts,
+        group=config.group,
+        seed=config.seed,
+    )
+
+    def evaluate(step: int) -> dict[str, float]:
+        chosen = [(task, 0) for task in held[: config.eval.rows]]
+        groups = sample_groups(
+            engine, renderer.prompt, reward, chosen, n=1, seed=config.seed, step=0, stream="eval"
+        )
+        return _rewards_of(groups)
+
+    def record(step: int, groups: Sequence[Group], batch: TokenBatch) -> list[dict[str, Any]]:
+        name, stage = place.run.path.parent.parent.name, place.run.path.name
+        return rollout_rows(groups, batch, step=step, run=name, stage=stage, decode=_decode(policy))
+
+    parts: dict[str, HasState] = {**learners, "source": source}
+    session = _session(config, place, parts, evaluate if held else None, learned)
+    online(
+        session,
+        learners,
+        source,
+        config=config,
+        advantage=advantage.bind(config.advantage.name, **config.advantage.options),
+        kl_cost=terms.kl_cost(config),
+        reference=reference,
+        critic=critic,
+        record=record,
+    )
+    return _finished(place, policy, session)
+
+
+def _actors(config: OnlineConfig, policy: Decoder) -> tuple[dict[str, Learner], Decoder | None]:
+    """The learners of the online loop, and the model that values (the critic's own trunk, or the policy)."""
+    mine, critics = terms.online_terms(config)
+    updates = config.steps * config.updates * config.minibatches
+    if config.critic is None:
+        if advantage.entry(config.advantage.name).declarations.get("needs"):
+            raise ConfigError(f"advantage {config.advantage.name} needs values: set critic, as in critic.trunk=own")
+        return {"policy": Learner.of(policy, mine, config.optim, total=updates)}, None
+    if config.critic.trunk == "shared":
+        add_value_head(policy, config.seed)
+        return {"policy": Learner.of(policy, mine, config.optim, total=updates)}, policy
+    critic = models.critic(config.critic.model or config.model, seed=config.seed)
+    learners = {
+        "policy": Learner.of(policy, mine, config.optim, total=updates),
+        "critic": Learner.of(critic, critics, config.critic.optim, total=updates),
+    }
+    return learners, critic
+
+
+def _passes(config: PassConfig, n: int) -> tuple[Cursor, int]:
+    cursor = Cursor(n=n, batch=min(config.batch, n), seed=config.seed)
+    return cursor, config.steps or cursor.steps_in(config.epochs)
+
+
+def _trees(config: PassConfig, decoder: Decoder, place: Place, shelves: tuple[Any, ...]) -> tuple[list[Tree], list[Tree]]:
+    name = config.loss.name  # pyright: ignore[reportAttributeAccessIssue]
+    shelf = next(s for s in shelves if name in s.names())
+    return data.trees(config.data, decoder, place.objects, place.note, kind=shelf.kind)
+
+
+def _held_out(
+    config: LoopConfig,
+    model: Decoder,
+    found: Sequence[Term],
+    held: Sequence[Tree],
+    *,
+    reference: Reference | None = None,
+) -> Evaluate | None:
+    """The same numbers as in training on held-out rows, or None where nothing is held out."""
+    rows = list(held)[: config.eval.rows]
+
+    def annotate(batch: TokenBatch) -> TokenBatch:
+        if reference is None:
+            return batch
+        column = token_column(reference, batch, "logprobs", budget=config.token_budget)
+        return batch.with_columns(token={"reference": column})
+
+    def evaluate(step: int) -> dict[str, float]:
+        other = reference.model if reference else None
+        return measure(model, found, rows, budget=config.token_budget, annotate=annotate, other=other)
+
+    return evaluate if rows else None
+
+
+def _rewards_of(groups: Sequence[Group]) -> dict[str, float]:
+    scores = [s.value for g in groups for s in g.scores if s is not None and s.value is not None]
+    lengths = [r.length for g in groups for r in g.rollouts]
+    return {
+        "eval/reward": sum(scores) / max(1, len(scores)),
+        "eval/length": sum(lengths) / max(1, len(lengths)),
+        "eval/unscorable": float(len(lengths) - len(scores)),
+    }
+
+
+def _decode(decoder: Decoder) -> Callable[[tuple[int, ...]], str]:
+    return lambda ids: decoder.tokenizer.decode(list(ids), skip_special_tokens=False)
+
+
+def _session(
+    config: LoopConfig, place: Place, parts: Mapping[str, HasState], evaluate: Evaluate | None, learned: Sequence[Any]
+) -> Session:
+    shaping = config.model_dump(mode="json", exclude={"checkpoint", "track"})
+    return Session(
+        place.run,
+        parts=parts,
+        identity=Identity(
+            config=shaping,
+            tokenizer_hash=_tokenizer_hash(parts),
+            data_fingerprint=json_hash([str(item) for item in _first_and_last(learned)] + [len(learned)]),
+        ),
+        checkpoint=config.checkpoint,
+        evaluation=config.eval,
+        evaluate=evaluate,
+        watchers=place.watchers,
+        interrupts=place.interrupts,
+    )
+
+
+def _first_and_last(items: Sequence[Any]) -> list[Any]:
+    return [items[0], items[len(items) // 2], items[-1]]
+
+
+def _tokenizer_hash(parts: Mapping[str, HasState]) -> str:
+    learner = next(part for part in parts.values() if isinstance(part, Learner))
+    tokenizer = learner.model.tokenizer
+    return json_hash([tokenizer.backend_tokenizer.to_str(), str(getattr(tokenizer, "chat_template", None))])
+
+
+def _finished(place: Place, decoder: Decoder, session: Session) -> dict[str, Any]:
+    """Save the final folder without optimizer, and say what the stage made."""
+
+    def write(folder: Path) -> None:
+        save(decoder, folder)
+
+    if not (place.run.final / "config.json").exists():
+        write_folder_atomically(place.run.final, write)
+    last = list(place.run.rows("evals"))[-1:]
+    numbers = {k.removeprefix("eval/"): v for row in last for k, v in row.items() if k.startswith("eval/")}
+    seconds = sum(row.get("seconds", 0.0) for row in place.run.rows("timing"))
+    row = {
+        "reward": numbers.get("reward"),
+        "accuracy": numbers.get("accuracy", numbers.get("rewards/accuracies")),
+        "loss": numbers.get("mean_token_nll"),
+        "length": numbers.get("length"),
+        "seconds": seconds,
+    }
+    return {"files": {"model": "final"}, "numbers": numbers, "row": row}
+
+
+LOOPS: Mapping[type[LoopConfig], Callable[[Any, Place], dict[str, Any]]] = {
+    SupervisedConfig: _supervised,
+    RewardModelConfig: _reward_model,
+    OfflineConfig: _offline,
+    OnlineConfig: _online,
+}

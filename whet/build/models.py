@@ -1,0 +1,46 @@
+"""Model names → decoders in the role they play."""
+
+from __future__ import annotations
+
+from whet.errors import ConfigError
+from whet.models.config import ModelConfig
+from whet.models.io import load_policy, load_reward, load_value
+from whet.models.policy import Decoder
+from whet.train.step import Reference
+
+LAB = "lab:"
+
+
+def located(config: ModelConfig) -> ModelConfig:
+    """The same model with `lab:NAME` replaced by the embedded model's folder."""
+    if not config.path.startswith(LAB):
+        return config
+    from whet.lab import base_model_path
+
+    return config.model_copy(update={"path": str(base_model_path(config.path.removeprefix(LAB)))})
+
+
+def policy(config: ModelConfig, *, seed: int) -> Decoder:
+    """A model that writes."""
+    return load_policy(located(config), seed=seed)
+
+
+def scorer(config: ModelConfig, *, seed: int) -> Decoder:
+    """A model with a scalar head."""
+    return load_reward(located(config), seed=seed)
+
+
+def critic(config: ModelConfig, *, seed: int) -> Decoder:
+    """A model with a value head on a trunk of its own."""
+    return load_value(located(config), seed=seed)
+
+
+def reference(given: ModelConfig | None, start: ModelConfig, learner: Decoder, *, seed: int) -> Reference:
+    """The frozen model that a loss or KL compares with: the one named, the adapter's base, or a copy of the start."""
+    if given is not None:
+        if given.lora is not None:
+            raise ConfigError("reference.lora is set, but a reference is not trained: give its folder alone")
+        return Reference(model=policy(given, seed=seed).freeze())
+    if start.lora is not None:
+        return Reference(model=learner, adapter_off=True)
+    return Reference(model=learner.frozen_copy())

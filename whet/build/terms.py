@@ -1,0 +1,216 @@
+"""Named losses → terms. A shelf decides what its functions are given; no method is asked for by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from whet.batch import TokenBatch
+from whet.losses import (
+    kl_estimator,
+    policy_objective,
+    preference_loss,
+    rating_loss,
+    ratio_pooling,
+    reward_loss,
+    step_loss,
+    token_loss,
+    value_loss,
+    weighting,
+)
+from whet.losses.terms import (
+    Inputs,
+    Monitor,
+    Over,
+    Term,
+    Weigh,
+    on_entropy,
+    on_labels,
+    on_pairs,
+    on_policy_tokens,
+    on_reference,
+    on_responses,
+    on_tokens,
+    on_values,
+)
+from whet.registry import Choice, Shelf
+from whet.train.config import OnlineConfig
+from whet.train.monitors import (
+    watch_labels,
+    watch_pairs,
+    watch_policy,
+    watch_ratings,
+    watch_scores,
+    watch_tokens,
+    watch_values,
+)
+
+REFERENCE = "reference"
+"""A need that is a column made before the step, not an output of the forward."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """How the functions of one shelf become terms."""
+
+    shelf: Shelf
+    inputs: Inputs
+    over: Over
+    weigh: Weigh
+    monitor: Monitor
+
+
+def per_pair(batch: TokenBatch) -> Tensor:
+    """Weights of pairs: equal, or in proportion to the data's own column `weight`; they sum to 1."""
+    given = batch.pair.get("weight", torch.ones(batch.pairs.shape[0]))
+    return given / given.sum()
+
+
+def per_response(batch: TokenBatch) -> Tensor:
+    """Equal weights of the responses that carry a label; rows that are there to be compared with weigh nothing."""
+    counts = 1.0 - batch.response.get("mismatched", torch.zeros(batch.rows))
+    return counts / counts.sum().clamp(min=1.0)
+
+
+def per_label(batch: TokenBatch) -> Tensor:
+    """Equal weights of all step labels; they sum to 1."""
+    return torch.full((batch.label_at.numel(),), 1.0 / max(1, batch.label_at.numel()))
+
+
+KINDS: Mapping[str, Kind] = {
+    kind.shelf.kind: kind
+    for kind in (
+        Kind(shelf=preference_loss, inputs=on_pairs, over="pair", weigh=per_pair, monitor=watch_pairs),
+        Kind(shelf=reward_loss, inputs=on_pairs, over="pair", weigh=per_pair, monitor=watch_scores),
+        Kind(shelf=rating_loss, inputs=on_responses, over="response", weigh=per_response, monitor=watch_ratings),
+        Kind(shelf=step_loss, inputs=on_labels, over="label", weigh=per_label, monitor=watch_labels),
+    )
+}
+
+
+def likelihood(weigh: Choice) -> Term:
+    """−log π of counted tokens: supervised fine-tuning."""
+    return Term(
+        name="nll",
+        fn=token_loss.bind("nll"),
+        inputs=on_tokens,
+        weigh=weighting.bind(weigh.name, **weigh.options),
+        over="token",
+        needs=frozenset({"logprobs"}),
+        monitor=watch_tokens,
+    )
+
+
+def loss_terms(choice: Choice, shelves: tuple[Shelf, ...]) -> tuple[list[Term], bool]:
+    """The terms of a named loss with what its method declares beside it, and whether they look at a reference."""
+    shelf = next(s for s in shelves if choice.name in s.names())
+    kind, declared = KINDS[shelf.kind], shelf.entry(choice.name).declarations
+    needs = frozenset(declared.get("needs", ()))
+    main = Term(
+        name=choice.name,
+        fn=shelf.bind(choice.name, **choice.options),
+        inputs=kind.inputs,
+        weigh=kind.weigh,
+        over=kind.over,
+        needs=needs - {REFERENCE},
+        couples=declared.get("couples") == "step",
+        monitor=kind.monitor,
+    )
+    beside = [_beside(name, coef) for name, coef in declared.get("beside", {}).items()]
+    return [main, *beside], REFERENCE in needs
+
+
+def _beside(name: str, coef: float) -> Term:
+    """A token loss on the chosen answers, averaged over their tokens."""
+    return Term(
+        name=name,
+        fn=token_loss.bind(name),
+        inputs=on_tokens,
+        weigh=chosen_token_mean,
+        over="token",
+        needs=frozenset(token_loss.entry(name).declarations["needs"]),
+        coef=coef,
+    )
+
+
+def chosen_token_mean(batch: TokenBatch) -> Tensor:
+    """1 / (counted tokens of chosen answers) on those tokens, 0 on all others."""
+    chosen = torch.zeros(batch.rows)
+    chosen[batch.pairs[:, 0]] = 1.0
+    counts = chosen[batch.row]
+    return counts / counts.sum().clamp(min=1.0)
+
+
+def online_terms(config: OnlineConfig) -> tuple[list[Term], list[Term]]:
+    """(the policy's terms, the critic's own terms) of the online loop; a shared critic's term is the policy's."""
+    weigh = weighting.bind(config.weigh.name, **config.weigh.options)
+    policy = [_objective(config, weigh), *_kl(config, weigh), *_entropy(config, weigh)]
+    if config.critic is None:
+        return policy, []
+    values = Term(
+        name=config.critic.loss.name,
+        fn=value_loss.bind(config.critic.loss.name, **config.critic.loss.options),
+        inputs=on_values,
+        weigh=weighting.bind("token_mean"),
+        over="token",
+        needs=frozenset({"value"}),
+        coef=config.critic.coef if config.critic.trunk == "shared" else 1.0,
+        monitor=watch_values,
+    )
+    return ([*policy, values], []) if config.critic.trunk == "shared" else (policy, [values])
+
+
+def _objective(config: OnlineConfig, weigh: Weigh) -> Term:
+    pooling: Callable[..., Tensor] = ratio_pooling.get(config.ratio.name)
+    return Term(
+        name=config.objective.name,
+        fn=policy_objective.bind(config.objective.name, **config.objective.options),
+        inputs=on_policy_tokens(pooling),
+        weigh=weigh,
+        over="token",
+        needs=frozenset({"logprobs"}),
+        monitor=watch_policy,
+    )
+
+
+def _kl(config: OnlineConfig, weigh: Weigh) -> list[Term]:
+    if config.kl.coef == 0 or config.kl.place != "loss":
+        return []
+    return [
+        Term(
+            name="kl",
+            fn=kl_estimator.get(config.kl.estimator.name),
+            inputs=on_reference,
+            weigh=weigh,
+            over="token",
+            needs=frozenset({"logprobs"}),
+            coef=config.kl.coef,
+        )
+    ]
+
+
+def _entropy(config: OnlineConfig, weigh: Weigh) -> list[Term]:
+    if config.entropy == 0:
+        return []
+    return [
+        Term(
+            name="entropy",
+            fn=token_loss.bind("entropy_bonus"),
+            inputs=on_entropy,
+            weigh=weigh,
+            over="token",
+            needs=frozenset({"entropy"}),
+            coef=config.entropy,
+        )
+    ]
+
+
+def kl_cost(config: OnlineConfig) -> Callable[[Tensor], Tensor] | None:
+    """KL in the reward: log π − log π_ref per token → cost per token, or None where KL acts elsewhere."""
+    if config.kl.coef == 0 or config.kl.place != "reward":
+        return None
+    estimate, coef = kl_estimator.get(config.kl.estimator.name), config.kl.coef
+    return lambda log_ratio: coef * estimate(log_ratio)

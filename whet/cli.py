@@ -1,0 +1,166 @@
+"""The command `whet`. Everything here finishes without torch unless a model has to run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from whet.errors import WhetError
+
+app = typer.Typer(
+    name="whet",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="""Sharpen language models with rewards and preferences.
+
+    `whet quickstart` shows everything on an embedded model in minutes. Then bring your own:
+
+        whet run grpo model=Qwen/Qwen2.5-1.5B-Instruct data=train.jsonl reward=my.py:score lora=true
+    """,
+)
+recipe_app = typer.Typer(no_args_is_help=True, help="Look at recipes: their parameters and each stage's configuration.")
+app.add_typer(recipe_app, name="recipe")
+
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE…", help="Parameters and overrides, as in steps=50 or grpo.optim.lr=1e-5.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Folder of the run; by default runs/NAME-1, NAME-2, …")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on in --out after a stop or a kill; finished stages are not repeated.")]
+
+
+@app.command("run")
+def run_command(
+    target: Annotated[str, typer.Argument(metavar="RECIPE|FILE", help="A recipe's name (whet list) or a YAML file.")],
+    overrides: Overrides = None,
+    out: Out = None,
+    resume: Resume = False,
+) -> None:
+    """Run a recipe, or one loop from a YAML file, and write its report.
+
+    Examples:
+
+        whet run sft model=Qwen/Qwen2.5-1.5B data=chats.jsonl
+        whet run reward model=Qwen/Qwen2.5-1.5B-Instruct data=pairs.jsonl
+        whet run grpo model=Qwen/Qwen2.5-1.5B-Instruct data=train.jsonl reward=my.py:score lora=true
+        whet run dpo model=runs/sft-1 data=pairs.jsonl dpo.loss.beta=0.05
+        whet recipe show grpo --stage grpo > my.yaml && whet run my.yaml optim.lr=1e-5
+
+    `my.py` holds a function `score(prompts, completions, **columns)` that returns one number (or None) per completion.
+    Ctrl-C finishes the step, saves and exits with 130; `whet run … --out FOLDER --resume` goes on from there.
+    """
+    from whet.launch import execute
+    from whet.plan import plan
+
+    _conclude(execute(plan(target, overrides or []), out=out, resume=resume))
+
+
+@app.command()
+def quickstart(overrides: Overrides = None, out: Out = None, resume: Resume = False) -> None:
+    """Take the embedded model through SFT, a reward model, GRPO, a verifier and DPO, in minutes and without a network.
+
+    Every stage is judged on held-out prompts by the lab's exact reward. The table at the end and `report.html` show it.
+    """
+    from whet.launch import execute
+    from whet.plan import plan
+
+    _conclude(execute(plan("quickstart", overrides or []), out=out, resume=resume))
+
+
+def _conclude(run: Any) -> None:
+    from rich.console import Console
+
+    from whet.report.table import read_table
+
+    console = Console()
+    console.print()
+    console.print(read_table(run.path).rich())
+    console.print(f"\nreport  {run.report}", highlight=False)
+
+
+@app.command("list")
+def list_command(
+    what: Annotated[str | None, typer.Argument(metavar="[SHELF]", help="Only one shelf, as in: whet list recipe")] = None,
+) -> None:
+    """Everything that has a name: recipes, losses, objectives, advantages, rewards, lab worlds; one line each."""
+    from whet.catalogue import print_catalogue
+
+    print_catalogue(what)
+
+
+@app.command()
+def explain(
+    names: Annotated[list[str], typer.Argument(metavar="NAME…", help="A method or recipe; several are compared.")],
+) -> None:
+    """Print a method's formula, source, options and defaults; of a recipe, its terms with their numbers filled in.
+
+    `whet explain grpo dapo` prints only the choices in which the two differ.
+    """
+    from whet.catalogue import print_explanation
+
+    print_explanation(names)
+
+
+@recipe_app.command("show")
+def recipe_show(
+    name: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's name (whet list recipe).")],
+    overrides: Overrides = None,
+    stage: Annotated[str | None, typer.Option("--stage", help="Print one stage's YAML alone: a file for whet run.")] = None,
+) -> None:
+    """Print a recipe's parameters and the configuration of each stage as YAML.
+
+    Values that an earlier stage makes are written as ${stage.field}. Parameters that have no default may be given, as
+    in `whet recipe show grpo model=lab:base data=lab:math/train reward=lab:math`; otherwise they are shown as NAME.
+    """
+    from whet.catalogue import show_recipe
+
+    typer.echo(show_recipe(name, overrides or [], stage=stage), nl=False)
+
+
+@app.command()
+def chat(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL_OR_RUN…", help="Model folders, hub names or run folders; a run shows before and after.")],
+    temperature: Annotated[float, typer.Option(help="Sampling temperature.")] = 1.0,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest answer in tokens.")] = 128,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same answers.")] = 0,
+) -> None:
+    """Talk to models side by side: before and after training. /quit leaves, /help lists the commands."""
+    from whet.talk import talk
+
+    talk(models, temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]) -> None:
+    """Write a run's report.html again and print its table."""
+    from whet.launch import Run
+    from whet.report.html import write_report
+
+    write_report(run)
+    _conclude(Run(run))
+
+
+@app.command("eval")
+def eval_command(
+    model: Annotated[str, typer.Argument(metavar="MODEL|RUN", help="A model folder, hub name, lab:NAME, or a run's folder.")],
+    settings: Annotated[list[str], typer.Argument(metavar="KEY=VALUE…", help="data=F reward=R, and k, n, seed, temperature, max_new_tokens, json=FILE.")],
+) -> None:
+    """Measure a model: mean reward, pass@1, pass@k with bootstrap intervals, truncation, length; a table and JSON.
+
+        whet eval runs/grpo-1 data=test.jsonl reward=my.py:score k=8
+        whet eval lab:base data=lab:math/test reward=lab:math k=8 n=100 json=out.json
+    """
+    from whet.measure import measure_command
+
+    measure_command(model, settings)
+
+
+def main() -> None:
+    """Run the command; an error of the user's is one sentence on stderr and an exit code, never a traceback."""
+    try:
+        app(standalone_mode=True)
+    except WhetError as error:
+        print(f"whet: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

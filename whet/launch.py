@@ -1,0 +1,235 @@
+"""Run a plan in a folder: each stage in its own, finished ones replayed, and what came out as a `Run`.
+
+Importing this imports no torch; running does.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from whet.errors import ConfigError, RunError
+from whet.plan import Overrides, Plan, plan
+from whet.recipes.stage import MakeConfig, Result, Stage
+from whet.rundir import RunDir, describe_environment
+
+PLAIN = (str, int, float, bool, type(None))
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run's folder, seen from Python.
+
+    `table` are the rows that the command prints, `report` the path of the page, `rollouts()` every sampled response
+    as a dictionary (columns: `whet.rows.ROLLOUT_COLUMNS`), and `model` the folder of the last trained model.
+    """
+
+    path: Path
+
+    @property
+    def table(self) -> list[dict[str, Any]]:
+        """The rows of the final table."""
+        return json.loads((self.path / "table.json").read_text())["rows"]
+
+    @property
+    def report(self) -> Path:
+        """The self-contained page."""
+        return self.path / "report.html"
+
+    @property
+    def stages(self) -> list[Path]:
+        """The folders of the stages, in order."""
+        return sorted((self.path / "stages").iterdir())
+
+    @property
+    def model(self) -> Path:
+        """The folder of the model trained last."""
+        models = [folder / "final" for folder in self.stages if (folder / "final" / "config.json").is_file()]
+        if not models:
+            raise RunError(f"{self.path} has no finished model; resume it with --resume")
+        return models[-1]
+
+    def rows(self, name: str) -> Iterator[dict[str, Any]]:
+        """The rows of one log (metrics, evals, rollouts …) over all stages, each with its stage."""
+        for folder in self.stages:
+            for row in RunDir.open(folder).rows(name):
+                yield {**row, "stage": folder.name}
+
+    def rollouts(self) -> list[dict[str, Any]]:
+        """Every rollout; `pandas.DataFrame(run.rollouts())` opens them."""
+        return list(self.rows("rollouts"))
+
+
+def run(
+    recipe: str,
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    show: bool = False,
+    **options: Any,
+) -> Run:
+    """Run a recipe (or YAML file) from Python; options are its parameters, or keys such as `**{"grpo.optim.lr": 1e-5}`.
+
+    A reward may be a function, data a list of rows:
+
+        run = whet.run("grpo", model="lab:base", data="lab:math/train", reward=score, steps=20)
+    """
+    objects, texts = _named(options)
+    return execute(plan(recipe, texts), out=out, resume=resume, show=show, objects=objects)
+
+
+def _named(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Functions and rows of the caller get a name, `code:KEY`, that a configuration can hold."""
+    objects: dict[str, Any] = {}
+    texts: dict[str, Any] = {}
+    for key, value in options.items():
+        rows = isinstance(value, list) and value and all(isinstance(row, Mapping) for row in value)
+        if callable(value) or rows:
+            objects[f"code:{key}"] = value
+            texts[key] = f"code:{key}"
+        else:
+            texts[key] = str(value) if isinstance(value, Path) else value
+    return objects, texts
+
+
+def execute(
+    made: Plan,
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    show: bool = True,
+    objects: Mapping[str, Any] | None = None,
+) -> Run:
+    """Run every stage of a plan that is not finished yet, then write the table and the report."""
+    from whet.build.loops import quiet_libraries, threads
+    from whet.report.html import write_report
+    from whet.report.live import Live
+    from whet.train.interrupts import Interrupts
+    from whet.train.ranks import refuse_many_processes
+
+    refuse_many_processes()
+    quiet_libraries()
+    folder = Path(out) if out is not None else _fresh(made.name)
+    config = described(made)
+    with _opened(folder, config, resume=resume, threads=threads()) as root, Interrupts() as interrupts:
+        total = len(made.preview())
+        with Live(title=made.name, stages=total, shown=show) as live:
+            results = []
+            generator = made.generate()
+            result: Result | None = None
+            for number in range(1, total + 1):
+                stage = next(generator) if result is None else generator.send(result)
+                began = time.monotonic()
+                live.stage(number, stage.name)
+                result = _stage(root, number, stage, made, live=live, interrupts=interrupts, objects=objects or {})
+                results.append((stage, result, time.monotonic() - began))
+        _write_table(root.path, made, results)
+        root.mark_done({"stages": total})
+    report = write_report(folder)
+    assert report == folder / "report.html"
+    return Run(folder)
+
+
+def described(made: Plan) -> dict[str, Any]:
+    """What the run folder keeps of a plan, and what `whet run FOLDER/config.yaml` runs again."""
+    overrides = {
+        stage: dict(given) if isinstance(given, Mapping) else dict(_pair(text) for text in given)
+        for stage, given in made.overrides.items()
+    }
+    if made.file is not None and not made.params.origins:
+        stage, loaded = made.preview()[0]
+        return loaded.value.model_dump(mode="json")
+    return {"recipe": made.name, "params": made.params.value.model_dump(mode="json"), "overrides": overrides}
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    import yaml
+
+    key, _, value = text.partition("=")
+    return key, yaml.safe_load(value)
+
+
+def _opened(folder: Path, config: Mapping[str, Any], *, resume: bool, threads: int) -> RunDir:
+    environment = describe_environment(threads=threads)
+    if not resume:
+        return RunDir.create(folder, dict(config), origins={}, environment=environment)
+    root = RunDir.open(folder, mode="resume")
+    try:
+        root.check_config(dict(config))
+        root.check_environment(environment)
+    except BaseException:
+        root.close()
+        raise
+    return root
+
+
+def _fresh(name: str) -> Path:
+    """runs/NAME-1, runs/NAME-2, …: the first that is not there."""
+    number = 1
+    while (Path("runs") / f"{name}-{number}").exists():
+        number += 1
+    return Path("runs") / f"{name}-{number}"
+
+
+def _stage(
+    root: RunDir, number: int, stage: Stage, made: Plan, *, live: Any, interrupts: Any, objects: Mapping[str, Any]
+) -> Result:
+    loaded = made.loaded(stage)
+    saved = loaded.value.model_dump(mode="json")
+    with root.stage(number, stage.name, saved, origins=dict(loaded.origins)) as folder:
+        if folder.done is None:
+            began = time.monotonic()
+            results = _work(folder, loaded.value, live=live, interrupts=interrupts, objects=objects)
+            spent = time.monotonic() - began
+            folder.append("timing", {"step": (folder.last_step or 0) + 1, "stage_seconds": spent})
+            folder.mark_done(results)
+        done = folder.done
+        assert done is not None
+        files = {name: str(folder.path / place) for name, place in done.get("files", {}).items()}
+    return Result(stage=stage.name, values={**done.get("numbers", {}), **files, "row": done.get("row")})
+
+
+def _work(folder: RunDir, config: Any, *, live: Any, interrupts: Any, objects: Mapping[str, Any]) -> dict[str, Any]:
+    if isinstance(config, MakeConfig):
+        return _function(config.function)(folder.path, live=live, **config.arguments)
+    from whet.build.loops import train
+
+    return train(config, folder, watchers=[live], interrupts=interrupts, objects=objects)
+
+
+def _function(path: str) -> Any:
+    module, _, name = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"the stage's function {path!r} cannot be found: {error}; give package.module:name") from error
+
+
+COLUMNS: Sequence[tuple[str, str, str]] = (
+    ("stage", "stage", "text"),
+    ("win_rate", "gold win rate vs SFT", "interval"),
+    ("gold", "gold reward", "number"),
+    ("proxy", "proxy reward", "number"),
+    ("reward", "reward", "number"),
+    ("accuracy", "accuracy", "percent"),
+    ("loss", "held-out loss", "number"),
+    ("kl", "KL", "number"),
+    ("length", "length", "number"),
+    ("pass@1", "pass@1", "interval"),
+    ("pass@8", "pass@8", "interval"),
+    ("seconds", "seconds", "number"),
+)
+
+
+def _write_table(folder: Path, made: Plan, results: Sequence[tuple[Stage, Result, float]]) -> None:
+    """The rows that stages left, with the columns that any of them fills."""
+    rows = [{"stage": stage.name, **dict(r.values["row"])} for stage, r, _ in results if r.values.get("row")]
+    used = {key for row in rows for key, value in row.items() if value is not None}
+    columns = [{"key": k, "title": t, "format": f} for k, t, f in COLUMNS if k in used]
+    text = json.dumps({"recipe": made.name, "columns": columns, "rows": rows}, indent=1)
+    (folder / "table.json").write_text(text + "\n")
