@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -14,7 +15,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
 from whet.registry import Choice, Either, Shelf
-from whet.tree import Key, Keys, Node, tree_of
+from whet.tree import Key, Keys, Node, plain, tree_of
 
 Shelves = Shelf | Either
 
@@ -58,7 +59,8 @@ def takes_bool(annotation: Any) -> bool:
 
 def takes_text_only(annotation: Any) -> bool:
     """True where every scalar but null is text, so that `42` needs no quotes."""
-    return {*map(_bare, arms(annotation))} - {NoneType} == {str}
+    kinds = {*map(_bare, arms(annotation))} - {NoneType}
+    return bool(kinds) and kinds <= {str, Path}
 
 
 def child_annotation(annotation: Any, key: Key) -> Any:
@@ -117,18 +119,26 @@ def complete(node: Node, annotation: Any) -> Node:
     return replace(node, value=there)
 
 
-def plain_value(value: Any, *, given_only: bool = False) -> Any:
-    """A default, or a recipe's tree, as plain values; of a model with `given_only`, the fields that were set."""
-    if isinstance(value, BaseModel):
-        names = [name for name in type(value).model_fields if not given_only or name in value.model_fields_set]
-        return {name: plain_value(getattr(value, name), given_only=given_only) for name in names}
+def plain_value(value: Any) -> Any:
+    """A default or an argument as plain values: models and choices as mappings, tuples as lists."""
+    return plain(layer_of(value, origin=""))
+
+
+def layer_of(value: Any, *, origin: str, place: str = "") -> Node:
+    """Python values as a tree; below a model, what was never set has the origin "default"."""
     if isinstance(value, Choice):
-        return value.tree()
+        value = value.tree()
+    if isinstance(value, BaseModel):
+        origins = {name: origin if name in value.model_fields_set else "default" for name in type(value).model_fields}
+        inner = {name: layer_of(getattr(value, name), origin=o, place=place) for name, o in origins.items()}
+        return replace(tree_of({}, origin=origin, place=place), value=inner)
     if isinstance(value, Mapping):
-        return {str(key): plain_value(child, given_only=given_only) for key, child in value.items()}
+        inner = {str(key): layer_of(child, origin=origin, place=place) for key, child in value.items()}
+        return replace(tree_of({}, origin=origin, place=place), value=inner)
     if isinstance(value, list | tuple):
-        return [plain_value(child, given_only=given_only) for child in value]
-    return to_jsonable_python(value, inf_nan_mode="constants")
+        items = [layer_of(child, origin=origin, place=place) for child in value]
+        return replace(tree_of([], origin=origin, place=place), value=items)
+    return tree_of(to_jsonable_python(value, inf_nan_mode="constants"), origin=origin, place=place)
 
 
 def paths_of(annotation: Any, node: Node | None, above: Keys = ()) -> list[Keys]:

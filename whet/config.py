@@ -15,7 +15,7 @@ Traceback (most recent call last):
     ...
 whet.errors.ConfigError: 2 problems in the configuration:
   command line: steps=many: steps: got "many"; it must be an integer
-  command line: lrr=1: there is no key lrr (did you mean lr?); allowed here: steps, lr
+  command line: lrr=1: lrr: there is no such key (did you mean lr?); allowed here: steps, lr
 """
 
 from __future__ import annotations
@@ -31,7 +31,17 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import PydanticSerializationError, PydanticUndefined, to_json
 
-from whet.annotations import Shelves, child_annotation, choice_of, complete, fit, model_of, paths_of, plain_value
+from whet.annotations import (
+    Shelves,
+    child_annotation,
+    choice_of,
+    complete,
+    fit,
+    layer_of,
+    model_of,
+    paths_of,
+    plain_value,
+)
 from whet.errors import ConfigError
 from whet.members import REQUIRED
 from whet.references import resolve_references
@@ -113,7 +123,7 @@ def load(
     references `${stage.field}` are replaced before the values are checked.
     """
     problems: list[str] = []
-    layers = [tree_of(plain_value(tree, given_only=True), origin=name) for name, tree in (defaults or {}).items()]
+    layers = [layer_of(tree, origin=name) for name, tree in (defaults or {}).items()]
     if file is not None:
         layers.append(read_yaml(_contents(Path(file)), name=str(file), problems=problems))
     if text is not None:
@@ -213,7 +223,7 @@ def _overrides(model_type: type[T], overrides: Iterable[str] | Mapping[str, Any]
 def _argument(key: str, value: Any, problems: list[str]) -> tuple[Keys, Node] | None:
     place = f"argument {key}"
     try:
-        return tuple(key.split(".")), tree_of(plain_value(value, given_only=True), origin="argument", place=place)
+        return tuple(key.split(".")), layer_of(value, origin="argument", place=place)
     except PydanticSerializationError:
         problems.append(f"{place}: got {value!r}; a configuration holds numbers, texts, lists and mappings")
         return None
@@ -236,36 +246,40 @@ def _origins(value: BaseModel, tree: Node) -> dict[str, str]:
     origins: dict[str, str] = {}
     for path, _ in leaves(tree_of(value.model_dump(mode="json"), origin="default")):
         steps, node = _walk(tree, path)
-        origins[dotted(path)] = node.origin if len(steps) == len(path) or isinstance(node.value, list) else "default"
+        origins[dotted(path)] = node.origin if steps == path else "default"
     return origins
 
 
 def _walk(tree: Node, path: Keys) -> tuple[Keys, Node]:
-    """As far along the path as the tree goes: the steps taken and the node reached."""
-    for taken, key in enumerate(path):
+    """The steps of a path that the tree has, and the node reached; pydantic names a union's arms as steps too."""
+    steps: Keys = ()
+    for key in path:
         below = tree.child(key)
-        if below is None:
-            return path[:taken], tree
-        tree = below
-    return path, tree
+        if below is not None:
+            steps, tree = (*steps, key), below
+    return steps, tree
 
 
 def _explained(error: ValidationError, tree: Node, model_type: type[BaseModel]) -> list[str]:
     """Every error of a validation as a sentence with its place; what the arms of a union say is joined."""
     said: dict[tuple[str, str], list[str]] = {}
     for found in error.errors():
-        parts = found.get("ctx", {}).get("problems") or [((), None)]
-        for below, text in parts:
+        for below, text in found.get("ctx", {}).get("problems") or [((), complaint(found))]:
             steps, node = _walk(tree, (*found["loc"], *below))
+            place = node.place
             if found["type"] == "missing":
-                key = dotted((*steps, found["loc"][-1]))
-                said[node.place, key] = [_missing(model_type, (*steps, found["loc"][-1]))]
+                steps = (*steps, found["loc"][-1])
+                text = _missing(model_type, steps)
             elif found["type"] == "extra_forbidden":
-                said[node.key_place, ""] = [_unknown(steps, node, tree, model_type)]
-            else:
-                said.setdefault((node.place, dotted(steps)), []).append(text or complaint(found))
-    return [": ".join([place, key, " or ".join(dict.fromkeys(texts))] if key else [place, *texts])
-            for (place, key), texts in said.items()]  # fmt: skip
+                place, text = node.key_place, _unknown(steps, node, tree, model_type)
+            elif found["type"] == "model_type" and takes_null(functools.reduce(child_annotation, steps, model_type)):
+                text = f"{text}, true or false"
+            said.setdefault((dotted(steps), place), []).append(text)
+    deepest = {at: texts for at, texts in said.items() if not any(key.startswith(f"{at[0]}.") for key, _ in said)}
+    return [
+        ": ".join(part for part in (place, key, " or ".join(dict.fromkeys(texts))) if part)
+        for (key, place), texts in deepest.items()
+    ]
 
 
 def _missing(model_type: type[BaseModel], path: Keys) -> str:
@@ -287,7 +301,7 @@ def _unknown(steps: Keys, node: Node, tree: Node, model_type: type[BaseModel]) -
     far = difflib.get_close_matches(dotted(wanted), everywhere, n=1, cutoff=0.6)
     meant = " or ".join(sorted(same, key=len) or close or far)
     near = f" (did you mean {meant}?)" if meant else ""
-    return f"there is no key {dotted(steps)}{near}; allowed here: {listed(allowed)}"
+    return f"there is no such key{near}; allowed here: {listed(allowed)}"
 
 
 def _rows(model: type[BaseModel], name: str, above: Keys, defaults: BaseModel | None) -> list[Described]:

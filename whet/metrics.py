@@ -181,7 +181,7 @@ def merge(a: Mapping[str, Metric], b: Mapping[str, Metric]) -> dict[str, Metric]
         mine: Any = merged.get(name)
         if mine is not None and type(mine) is not type(metric):
             raise TypeError(f"{name} is a {type(mine).__name__} in one place and a {type(metric).__name__} in another")
-        merged[name] = metric if mine is None else mine.join(metric)
+        merged[name] = metric if mine is None else _joined(mine, metric)
     return merged
 
 
@@ -217,6 +217,10 @@ def from_state(state: Mapping[str, Any]) -> Metric:
     if kind is None or set(state) != {"kind", *(field.name for field in fields(kind))}:
         raise ValueError(f"{dict(state)} is no state of a metric; the kinds are {', '.join(_KINDS)}")
     return kind(**{name: value for name, value in state.items() if name != "kind"})
+
+
+def _joined(a: Any, b: Any) -> Metric:
+    return a.join(b)
 
 
 def _sum(array: Floats) -> float:
