@@ -62,4 +62,4 @@ def ask(prompt: tuple[int, ...], task: str, n: int = 1, seed: int = 0) -> Reques
 
 def asks(count: int, n: int = 3) -> list[Request]:
     """Requests with prompts of several lengths."""
-    return [ask(tuple((5 * i + 3 * j) % 61 for j in range(1 + i % 7)), f"t{i}", n) for i in range(count)]
+    return [ask(tuple(1 + (5 * i + 3 * j) % 60 for j in range(1 + i % 7)), f"t{i}", n) for i in range(count)]

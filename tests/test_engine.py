@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-
 from engine_models import FAMILIES, ask, asks, tiny
+
 from whet.batch import Tree, pack
 from whet.errors import DataError, ModelError, NumericsError
 from whet.models.policy import Decoder

@@ -20,10 +20,8 @@ def threshold(scores: Tensor, *, top_k: int = 0, top_p: float = 1.0, min_p: floa
     """The least score that is kept in each row: `scores` `[n, V]` (logits / T, float32) → `[n]`.
 
     >>> scores = torch.tensor([[0.5, 0.25, 0.15, 0.1]]).log()
-    >>> threshold(scores, top_k=3).exp().item(), threshold(scores, top_p=0.6).exp().item()
-    (0.15000000596046448, 0.25)
-    >>> threshold(scores, min_p=0.25).exp().item(), threshold(scores).item()
-    (0.125, -inf)
+    >>> [round(threshold(scores, **cut).exp().item(), 4) for cut in ({"top_k": 3}, {"top_p": 0.6}, {"min_p": 0.25}, {})]
+    [0.15, 0.25, 0.125, 0.0]
     """
     least = scores.new_full(scores.shape[:1], -math.inf)
     total = None
