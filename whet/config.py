@@ -41,6 +41,7 @@ from whet.annotations import (
     model_of,
     paths_of,
     plain_value,
+    takes_null,
 )
 from whet.errors import ConfigError
 from whet.members import REQUIRED
