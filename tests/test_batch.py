@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -39,7 +41,7 @@ def read(batch: TokenBatch) -> list[dict]:
         segments = [int(batch.segment[i]) for i in line]
         assert [int(batch.positions[i]) for i in line] == list(range(len(line)))
         assert segments[-1] == int(batch.leaf[r])
-        for earlier, later in zip(segments, segments[1:], strict=False):
+        for earlier, later in pairwise(segments):
             assert earlier == later or int(batch.parent[later]) == earlier
         rows.append(
             {
@@ -238,6 +240,7 @@ def test_columns_are_checked_and_moved():
         ([Tree(rollouts=[rollout((), ())])], "at least one token"),
         ([Tree(rollouts=[rollout((1,), (2,))], response={"x": [1.0, 2.0]})], "has 2 values for 1"),
         ([Tree(rollouts=[rollout((1,), (2,))], labels=[[(0, 1.0)]])], "stands in the response"),
+        ([Tree(rollouts=[rollout((1,), (2,))], labels=[[(2, 1.0)]])], "stands in the response"),
         (
             [Tree(rollouts=[rollout((1,), (2,))], response={"x": [1.0]}), Tree(rollouts=[rollout((1,), (2,))])],
             "missing for some rows",
@@ -247,3 +250,8 @@ def test_columns_are_checked_and_moved():
 def test_what_cannot_be_packed(trees, message):
     with pytest.raises(AssertionError, match=message):
         pack(trees)
+
+
+def test_a_group_of_exactly_the_budget_stays_whole():
+    single, four = Tree(rollouts=[rollout((1,), (2, 3))]), Tree(rollouts=[rollout((9,), (a,)) for a in range(4)])
+    assert [piece.group.tolist() for piece in pack([single, four]).split(5)] == [[0], [1, 1, 1, 1]]

@@ -112,7 +112,8 @@ class TokenBatch:
         A pair or label is kept where all of its rows are.
 
         >>> from whet.types import Rollout
-        >>> twins = [Rollout(task_id="t", tokens=(7, a), mask=(False, True), source=("prompt", "sampled")) for a in (1, 2)]
+        >>> kinds = ("prompt", "sampled")
+        >>> twins = [Rollout(task_id="t", tokens=(7, a), mask=(False, True), source=kinds) for a in (1, 2)]
         >>> pack([Tree(rollouts=twins)]).take(torch.tensor([1])).tokens.tolist()
         [7, 2]
         """
@@ -163,7 +164,7 @@ class TokenBatch:
         return [self.take(torch.tensor(rows)) for rows in self._fill(budget)]
 
     def _fill(self, budget: int) -> list[list[int]]:
-        """Rows of each piece, filled in order: a piece is closed when the next block or unit would exceed the budget."""
+        """Rows of each piece, in order: one is closed when the next block or unit would exceed the budget."""
         size = torch.bincount(self.segment, minlength=self.parent.numel()).tolist()
         chains = self._chains()
         pieces: list[list[int]] = []
@@ -339,7 +340,7 @@ class _Builder:
         for i, steps in enumerate(tree.labels):
             end, size = self.last[first + i], len(tree.rollouts[i].tokens)
             start = tree.rollouts[i].prompt_length
-            assert all(start <= at < size for at, _ in steps), "a step label stands in the response"
+            assert all(start <= at <= size for at, _ in steps), "a step label stands in the response"
             self.label_at += [end - (size - 1 - at) for at, _ in steps]
             self.label_row += [first + i] * len(steps)
             self.label += [value for _, value in steps]
