@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from whet.advantages import advantage
+from whet.advantages import advantage as advantage_shelf
 from whet.config import Config
 from whet.data.config import DataConfig
 from whet.losses import (
@@ -174,7 +174,7 @@ class OnlineConfig(LoopConfig):
     """How responses are drawn."""
     rewards: tuple[RewardConfig, ...]
     """What scores them; the weighted parts are added."""
-    advantage: Annotated[Choice, advantage] = Choice("group_zscore")
+    advantage: Annotated[Choice, advantage_shelf] = Choice("group_zscore")
     """From rewards to advantages."""
     whiten: bool = False
     """Standardise advantages over the tokens of the step."""
