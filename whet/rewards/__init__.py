@@ -1,0 +1,15 @@
+"""Rewards: what an answer is worth. Importing this imports no torch.
+
+| shelf  | signature                                         | one value per |
+|--------|---------------------------------------------------|---------------|
+| reward | (task: Task, rollout: Rollout, *, …) → Score       | rollout       |
+
+A user's own function needs no shelf: `whet.rewards.functions` takes it by its import path, with this signature, with
+`(group)`, or with TRL's `(prompts, completions, **columns)`.
+"""
+
+from __future__ import annotations
+
+from whet.registry import Shelf
+
+reward = Shelf("reward", "whet.rewards.rules")

@@ -1,0 +1,152 @@
+"""What a function asks for by its signature, and the arguments that answer it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from whet.errors import ConfigError, DataError
+from whet.types import Message, Rollout, Task
+from whet.words import listed, nearest
+
+Shape = Literal["batch", "rollout", "group", "factory"]
+"""Called with a batch (TRL's signature), with one answer, with one group; or to make a function of one of these kinds."""
+
+Row = tuple[Task, Rollout]
+BATCH = ("prompts", "completions", "completion_ids")
+_NOT_COLUMNS = frozenset({"prompt", "completion", *BATCH})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signature:
+    """The parameters of a reward function: `required` and `optional` by name, `open` where it takes any keyword."""
+
+    shape: Shape
+    required: tuple[str, ...]
+    optional: tuple[str, ...]
+    open: bool
+    messages: bool | None
+    """True where it declares completions as messages, False where as strings, None where it takes what the task is."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.required + self.optional
+
+
+def read_signature(function: Callable[..., Any]) -> Signature:
+    """How a function wants to be called, from the names of its parameters.
+
+    >>> def score(completions, answer, **kwargs): ...
+    >>> read_signature(score).shape, read_signature(score).required
+    ('batch', ('completions', 'answer'))
+    >>> def good(task, rollout, *, weight=1.0): ...
+    >>> read_signature(good).shape
+    'rollout'
+    """
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"the parameters of {name_of(function)} cannot be read, so it cannot be a reward") from error
+    named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    names = {p.name for p in named}
+    completions = next((p.annotation for p in named if p.name == "completions"), inspect.Parameter.empty)
+    any_keyword = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    return Signature(
+        shape=_shape(names, any_keyword),
+        required=tuple(p.name for p in named if p.default is p.empty),
+        optional=tuple(p.name for p in named if p.default is not p.empty),
+        open=any_keyword,
+        messages=_declares_messages(completions),
+    )
+
+
+def _shape(names: set[str], any_keyword: bool) -> Shape:
+    if {"task", "rollout"} <= names:
+        return "rollout"
+    if "group" in names:
+        return "group"
+    return "batch" if any_keyword or names & set(BATCH) else "factory"
+
+
+def _declares_messages(annotation: Any) -> bool | None:
+    if annotation is inspect.Parameter.empty:
+        return None
+    text = annotation if isinstance(annotation, str) else str(annotation)
+    if "dict" in text.lower() or "message" in text.lower():
+        return True
+    return False if "str" in text else None
+
+
+def check_options(signature: Signature, options: Mapping[str, Any], *, name: str) -> None:
+    """Refuse options that the function does not take."""
+    for option in options:
+        if option not in signature.names and not signature.open:
+            taken = [n for n in signature.names if n not in (*BATCH, "task", "rollout", "group")]
+            raise ConfigError(
+                f"the reward {name} takes no option {option!r}{nearest(option, taken)}; it takes {listed(taken)}"
+            )
+
+
+def missing_columns(signature: Signature, columns: Iterable[str], options: Mapping[str, Any]) -> list[str]:
+    """The parameters without a default that neither the data nor the options fill."""
+    have = {*columns, *options, *BATCH, "task", "rollout", "group"}
+    return [name for name in signature.required if name not in have]
+
+
+def refuse_missing(signature: Signature, columns: Iterable[str], options: Mapping[str, Any], *, name: str) -> None:
+    """An error where the function asks for columns that the data does not have."""
+    columns = list(columns)
+    missing = missing_columns(signature, columns, options)
+    if missing:
+        near = "".join(nearest(column, columns) for column in missing[:1])
+        raise DataError(
+            f"the reward {name} asks for {listed(missing)}, which is no column of the data{near}; the data has "
+            f"{listed(sorted(columns))}"
+        )
+
+
+def columns_of(tasks: Iterable[Task]) -> set[str]:
+    """The columns that reward functions may ask for: the data's own, and the reference answer as `answer`."""
+    found: set[str] = set()
+    for task in tasks:
+        found |= set(task.meta.get("columns", {}))
+        found |= {"answer"} if task.answer is not None else set()
+    return found - _NOT_COLUMNS
+
+
+def batch_arguments(signature: Signature, rows: Sequence[Row], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The keyword arguments of a call over these rows: one entry per answer in every list, only what it accepts."""
+    arguments: dict[str, Any] = {
+        "prompts": [_prompt(task, signature.messages) for task, _ in rows],
+        "completions": [_completion(task, rollout, signature.messages) for task, rollout in rows],
+        "completion_ids": [list(rollout.response) for _, rollout in rows],
+    }
+    for column in sorted(columns_of(task for task, _ in rows)):
+        arguments[column] = [_cell(task, column) for task, _ in rows]
+    arguments |= options
+    return arguments if signature.open else {k: v for k, v in arguments.items() if k in signature.names}
+
+
+def _cell(task: Task, column: str) -> Any:
+    columns = task.meta.get("columns", {})
+    return columns[column] if column in columns else (task.answer if column == "answer" else None)
+
+
+def _prompt(task: Task, messages: bool | None) -> Any:
+    as_messages = not task.plain if messages is None else messages
+    return [dict(m) for m in task.messages] if as_messages else task.prompt_text
+
+
+def _completion(task: Task, rollout: Rollout, messages: bool | None) -> Any:
+    as_messages = not task.plain if messages is None else messages
+    if not as_messages:
+        return rollout.text
+    turns: Sequence[Message] = rollout.messages or ({"role": "assistant", "content": rollout.text},)
+    return [dict(m) for m in turns]
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """What a function is called: its own name, or its type's."""
+    return str(getattr(function, "__name__", None) or type(function).__name__)

@@ -1,0 +1,73 @@
+"""Several rewards → one score: the weighted sum of the parts that apply."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from whet.errors import ConfigError
+from whet.types import Group, Reward, Score
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weighted:
+    """One reward with its name and weight."""
+
+    name: str
+    reward: Reward
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Combined:
+    """Σ weight · part over the rewards that apply to an answer; none of them is unscorable, not 0.
+
+    Each part stands unweighted under its name in `Score.parts`; parts that a reward made itself under `name/part`.
+    """
+
+    rewards: tuple[Weighted, ...]
+
+    def __post_init__(self) -> None:
+        names = [one.name for one in self.rewards]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ConfigError(f"two rewards are called {twice!r}; give one of them another name")
+
+    async def __call__(self, groups: Sequence[Group]) -> list[Group]:
+        judged = await asyncio.gather(*(one.reward(groups) for one in self.rewards))
+        names = [(one.name, one.weight) for one in self.rewards]
+        return [
+            group.scored([combine(names, parts) for parts in zip(*(same[i].scores for same in judged), strict=True)])
+            for i, group in enumerate(groups)
+        ]
+
+
+def combine(names: Sequence[tuple[str, float]], scores: Sequence[Score | None]) -> Score:
+    """One score of several, in the order of `(name, weight)`.
+
+    >>> combine([("right", 1.0), ("short", 0.5)], [Score(value=1.0), Score(value=-2.0)])
+    Score(value=0.0, parts={'right': 1.0, 'short': -2.0}, steps=(), std=None, fault=None)
+    >>> combine([("right", 1.0), ("short", 0.5)], [Score(value=None), Score(value=-2.0)]).value
+    -1.0
+    >>> combine([("right", 1.0)], [Score(value=None, fault="infrastructure")])
+    Score(value=None, parts={}, steps=(), std=None, fault='infrastructure')
+    """
+    parts: dict[str, float] = {}
+    total, present = 0.0, False
+    for (name, weight), score in zip(names, scores, strict=True):
+        assert score is not None, f"the reward {name} left an answer without a score"
+        parts |= {f"{name}/{part}": value for part, value in score.parts.items()}
+        if score.value is not None:
+            parts[name] = score.value
+            total += weight * score.value
+            present = True
+    with_steps = [score for score in scores if score is not None and score.steps]
+    with_std = [score for score in scores if score is not None and score.std is not None]
+    return Score(
+        value=total if present else None,
+        parts=parts,
+        steps=with_steps[0].steps if len(with_steps) == 1 else (),
+        std=with_std[0].std if len(scores) == 1 and with_std else None,
+        fault=None if present else next((s.fault for s in scores if s is not None and s.fault is not None), None),
+    )

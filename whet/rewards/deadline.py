@@ -1,0 +1,81 @@
+"""Foreign code under a deadline: a call that hangs ends in an error, not in a run that stands still.
+
+A call runs in a daemon thread of its own and is abandoned when its time is over; the error is meant to end the run. Code
+that never lets the interpreter go (a regular expression that backtracks without end) cannot be left this way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+
+class Overdue(Exception):
+    """The deadline passed; distinct from any `TimeoutError` of the code that was called."""
+
+
+class Caller:
+    """Calls functions, plain and asynchronous, under a deadline.
+
+    What asynchronous functions return is awaited on one event loop in a thread of its own, started when first needed and
+    kept, so that their clients may keep connections between calls.
+    """
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._process = 0
+
+    async def call(self, function: Callable[[], Any], *, seconds: float) -> Any:
+        """What `function()` returns, or what its awaitable does; `Overdue` after `seconds`, its own exception as it is."""
+        started = asyncio.get_running_loop().time()
+        result = await _within(_in_thread(function), seconds)
+        if inspect.isawaitable(result):
+            left = seconds - (asyncio.get_running_loop().time() - started)
+            result = await _within(asyncio.run_coroutine_threadsafe(_outcome(result), self._running()), left)
+        return result
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None or self._process != os.getpid():
+            self._loop, self._process = asyncio.new_event_loop(), os.getpid()
+            threading.Thread(target=self._loop.run_forever, name="whet-reward-loop", daemon=True).start()
+        return self._loop
+
+
+async def _outcome(awaitable: Any) -> tuple[bool, Any]:
+    """(True, result) or (False, exception): a deadline of ours must not look like a `TimeoutError` of theirs."""
+    try:
+        return True, await awaitable
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # also SystemExit: a reward must not end the process
+        return False, error
+
+
+def _in_thread(function: Callable[[], Any]) -> Future[tuple[bool, Any]]:
+    done: Future[tuple[bool, Any]] = Future()
+    done.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            outcome = (True, function())
+        except BaseException as error:  # also SystemExit: a reward must not end the process
+            outcome = (False, error)
+        done.set_result(outcome)
+
+    threading.Thread(target=run, name="whet-reward", daemon=True).start()
+    return done
+
+
+async def _within(done: Future[tuple[bool, Any]], seconds: float) -> Any:
+    try:
+        ok, result = await asyncio.wait_for(asyncio.wrap_future(done), max(seconds, 0.0))
+    except TimeoutError:
+        raise Overdue from None
+    if not ok:
+        raise result
+    return result

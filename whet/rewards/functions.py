@@ -1,0 +1,227 @@
+"""Any Python function → a reward: its signature says how it is called, and what it returns is checked, row by row.
+
+    f(prompts, completions, **columns) → [float or None, …]     TRL's, for a batch; strings, or messages for conversations
+    f(task, rollout) → Score, float or None                     one answer at a time
+    f(group) → [Score, float or None, …]                        the siblings of one prompt together
+
+Each may be a coroutine. None is "not applicable" and is never replaced by 0; true and false are 1 and 0; NaN, infinity,
+text and lists of the wrong length are errors. A function that raises or exceeds its deadline ends the run, by name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from whet.errors import ConfigError, RewardError
+from whet.rewards import reward as shelf
+from whet.rewards.calls import (
+    Row,
+    Signature,
+    batch_arguments,
+    check_options,
+    columns_of,
+    name_of,
+    read_signature,
+    refuse_missing,
+)
+from whet.rewards.config import RewardConfig
+from whet.rewards.deadline import Caller, Overdue
+from whet.rewards.loading import load_function
+from whet.types import Group, Score, Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionReward:
+    """A function as a reward: `await reward(groups)` gives the same groups with a score for every answer."""
+
+    name: str
+    function: Callable[..., Any]
+    signature: Signature
+    deadline: float = 60.0
+    floor: float = 0.0
+    options: Mapping[str, Any] = field(default_factory=dict)
+    caller: Caller = field(default_factory=Caller)
+
+    async def __call__(self, groups: Sequence[Group]) -> list[Group]:
+        if self.signature.shape == "batch":
+            return _dealt(groups, await self._batch([(g.task, r) for g in groups for r in g.rollouts]))
+        if self.signature.shape == "rollout":
+            rows = [(g.task, r) for g in groups for r in g.rollouts]
+            return _dealt(groups, await asyncio.gather(*(self._one(row) for row in rows)))
+        return [
+            group.scored(scores)
+            for group, scores in zip(groups, await asyncio.gather(*map(self._siblings, groups)), strict=True)
+        ]
+
+    def check(self, tasks: Iterable[Task]) -> None:
+        """Refuse data without the columns that the function asks for, before anything runs."""
+        if self.signature.shape == "batch":
+            refuse_missing(self.signature, columns_of(tasks), self.options, name=self.name)
+
+    async def _batch(self, rows: Sequence[Row]) -> list[Score]:
+        if not rows:
+            return []
+        refuse_missing(self.signature, columns_of(task for task, _ in rows), self.options, name=self.name)
+        returned = await self._call(lambda: self.function(**batch_arguments(self.signature, rows, self.options)), rows)
+        return self._scores(returned, rows)
+
+    async def _one(self, row: Row) -> Score:
+        task, rollout = row
+        returned = await self._call(lambda: self.function(task=task, rollout=rollout, **self.options), [row])
+        return self._score(returned, row)
+
+    async def _siblings(self, group: Group) -> list[Score]:
+        rows = [(group.task, rollout) for rollout in group.rollouts]
+        return self._scores(await self._call(lambda: self.function(group=group, **self.options), rows), rows)
+
+    async def _call(self, work: Callable[[], Any], rows: Sequence[Row]) -> Any:
+        try:
+            return await self.caller.call(work, seconds=self.deadline)
+        except Overdue:
+            raise RewardError(
+                f"the reward {self.name} did not return within its deadline of {self.deadline:g} s, on {_which(rows)}; make "
+                "it faster, or raise deadline"
+            ) from None
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError | KeyboardInterrupt):
+                raise
+            row = await self._culprit(rows)
+            said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            raise RewardError(f"the reward {self.name} raised {said}, on {_which([row] if row else rows)}") from error
+
+    async def _culprit(self, rows: Sequence[Row]) -> Row | None:
+        """The first row of a batch on which the function raises when called with it alone, for the error to name."""
+        if len(rows) == 1 or self.signature.shape != "batch":
+            return rows[0] if len(rows) == 1 else None
+        for row in rows:
+            arguments = batch_arguments(self.signature, [row], self.options)
+            try:
+                await self.caller.call(functools.partial(self.function, **arguments), seconds=self.deadline)
+            except Exception:  # which exception does not matter: the original one is reported
+                return row
+        return None
+
+    def _scores(self, returned: Any, rows: Sequence[Row]) -> list[Score]:
+        values = (
+            returned.tolist() if not isinstance(returned, list | tuple) and hasattr(returned, "tolist") else returned
+        )
+        if not isinstance(values, list | tuple):
+            raise RewardError(
+                f"the reward {self.name} returned {_kind(returned)}, not a list with one number per answer"
+            )
+        if len(values) != len(rows):
+            raise RewardError(
+                f"the reward {self.name} returned {len(values)} values for {len(rows)} answers; one each is needed, and None "
+                "where it does not apply"
+            )
+        return [self._score(value, row) for value, row in zip(values, rows, strict=True)]
+
+    def _score(self, value: Any, row: Row) -> Score:
+        """A checked score; an answer that could not be judged through its own fault gets the floor."""
+        if isinstance(value, Score):
+            score = replace(value, value=self._number(value.value, row))
+        else:
+            score = Score(value=self._number(value, row))
+        return replace(score, value=self.floor) if score.value is None and score.fault == "candidate" else score
+
+    def _number(self, value: Any, row: Row) -> float | None:
+        if value is None:
+            return None
+        if isinstance(value, np.ndarray) or (not isinstance(value, bool | int | float) and hasattr(value, "item")):
+            value = value.item() if getattr(value, "ndim", 0) == 0 else value
+        if not isinstance(value, bool | int | float):
+            raise RewardError(f"the reward {self.name} returned {_kind(value)}, not a number, on {_which([row])}")
+        number = float(value)
+        if not math.isfinite(number):
+            raise RewardError(
+                f"the reward {self.name} returned {number} on {_which([row])}; a reward is a finite number, or None where it "
+                "does not apply"
+            )
+        return number
+
+
+def function_reward(
+    function: Callable[..., Any],
+    *,
+    name: str | None = None,
+    deadline: float = 60.0,
+    floor: float = 0.0,
+    options: Mapping[str, Any] | None = None,
+) -> FunctionReward:
+    """A function in code as a reward. One that takes none of a reward's inputs is called once with `options` to make it.
+
+    >>> def brevity(completions, **kwargs): return [-float(len(c)) for c in completions]
+    >>> function_reward(brevity).name
+    'brevity'
+    """
+    given = dict(options or {})
+    signature = read_signature(function)
+    called = name or name_of(function)
+    check_options(signature, given, name=called)
+    if signature.shape == "factory":
+        made = _made(function, given, called)
+        return function_reward(made, name=name or name_of(made), deadline=deadline, floor=floor)
+    return FunctionReward(
+        name=called, function=function, signature=signature, deadline=deadline, floor=floor, options=given
+    )
+
+
+def _made(function: Callable[..., Any], options: Mapping[str, Any], name: str) -> Callable[..., Any]:
+    wanted = "(prompts, completions, **columns), (task, rollout) or (group)"
+    missing = [p for p in read_signature(function).required if p not in options]
+    if missing:
+        raise ConfigError(
+            f"{name} takes {', '.join(missing)}, which is neither a reward's input nor given as an option; a reward is called "
+            f"with {wanted}"
+        )
+    try:
+        made = function(**options)
+    except Exception as error:
+        raise RewardError(f"{name} raised {type(error).__name__}: {error} when called with its options") from error
+    if not callable(made) or read_signature(made).shape == "factory":
+        raise ConfigError(
+            f"{name} takes none of a reward's inputs and makes no reward either; a reward is called with {wanted}"
+        )
+    return made
+
+
+def load_reward_function(config: RewardConfig) -> FunctionReward:
+    """The reward that a configuration names: by import path, or from the shelf of built-in ones."""
+    if ":" in config.function:
+        function, options = load_function(config.function), config.options
+    else:
+        options = shelf.check(config.function, config.options)
+        function = shelf.get(config.function)
+    return function_reward(function, name=config.name, deadline=config.deadline, floor=config.floor, options=options)
+
+
+def _dealt(groups: Sequence[Group], scores: Sequence[Score]) -> list[Group]:
+    """Scores in the order of the answers, back to their groups."""
+    stream = iter(scores)
+    return [group.scored([next(stream) for _ in group.rollouts]) for group in groups]
+
+
+def _which(rows: Sequence[Row]) -> str:
+    """One answer, or a batch, as an error names it."""
+    task, rollout = rows[0]
+    if len(rows) == 1:
+        head = rollout.text if len(rollout.text) <= 80 else rollout.text[:80] + "…"
+        return f"task {task.id!r}, answer {rollout.index}: {head!r}"
+    return f"a batch of {len(rows)} answers, from task {task.id!r} to task {rows[-1][0].id!r}"
+
+
+def _kind(value: Any) -> str:
+    return (
+        "None"
+        if value is None
+        else f"the text {value[:40]!r}"
+        if isinstance(value, str)
+        else f"a {type(value).__name__}"
+    )

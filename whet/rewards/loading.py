@@ -1,0 +1,79 @@
+"""Functions by their import path: `my.py:score` from a file, `package.module:name` from what is installed."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from whet.errors import ConfigError, RewardError
+from whet.words import listed, nearest
+
+
+def load_function(path: str) -> Callable[..., Any]:
+    """The callable that an import path names; a wrong half of the path is an error with the nearest right one.
+
+    >>> load_function("math:sqrt")(9.0)
+    3.0
+    """
+    place, colon, name = path.rpartition(":")
+    if not colon or not place or not name:
+        raise ConfigError(f"{path!r} is no import path of a function; write FILE.py:NAME or PACKAGE.MODULE:NAME")
+    module = _from_file(Path(place), path) if place.endswith(".py") else _from_package(place, path)
+    found: Any = module
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise ConfigError(
+                f"{place} has no {name!r}{nearest(part, _callables(found))}; it has {listed(_callables(found))}"
+            )
+        found = getattr(found, part)
+    if not callable(found):
+        raise ConfigError(f"{path} is a {type(found).__name__}, not a function")
+    return found
+
+
+def _callables(module: Any) -> list[str]:
+    return sorted(name for name in dir(module) if not name.startswith("_") and callable(getattr(module, name, None)))
+
+
+def _from_file(file: Path, path: str) -> ModuleType:
+    """Run a file as a module of its own; what stands beside it can be imported from it."""
+    if not file.is_file():
+        folder = file.parent
+        names = [p.name for p in folder.glob("*.py")] if folder.is_dir() else []
+        raise ConfigError(f"there is no file {str(file)!r}{nearest(file.name, names)}, which {path!r} names")
+    file = file.resolve()
+    name = f"whet_reward_{hashlib.sha256(str(file).encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None and spec.loader is not None, "a .py file has a loader"
+    module = importlib.util.module_from_spec(spec)
+    if str(file.parent) not in sys.path:
+        sys.path.append(str(file.parent))
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise RewardError(f"{file.name} cannot be imported: {_said(error)}") from error
+    return module
+
+
+def _from_package(place: str, path: str) -> ModuleType:
+    try:
+        return importlib.import_module(place)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (place == error.name or place.startswith(error.name + ".")):
+            hint = f"; for a file write {place}.py:{path.rpartition(':')[2]}" if Path(f"{place}.py").is_file() else ""
+            raise ConfigError(f"there is no module {error.name!r}, which {path!r} names{hint}") from error
+        raise RewardError(f"{place} cannot be imported: {_said(error)}") from error
+    except Exception as error:
+        raise RewardError(f"{place} cannot be imported: {_said(error)}") from error
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -1,0 +1,1 @@
+"""Built-in rules that need no model: one reward a file."""
