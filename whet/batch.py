@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -95,15 +96,11 @@ class TokenBatch:
 
     def to(self, device: torch.device | str) -> TokenBatch:
         """The same batch on another device."""
-        moved = {
-            name: (
-                value.to(device)
-                if isinstance(value, Tensor)
-                else {key: column.to(device) for key, column in value.items()}
-            )
-            for name in self.__slots__
-            for value in (getattr(self, name),)
-        }
+        moved: dict[str, Any] = {}
+        for name in self.__slots__:
+            value: Any = getattr(self, name)
+            columns = not isinstance(value, Tensor)
+            moved[name] = {key: column.to(device) for key, column in value.items()} if columns else value.to(device)
         return TokenBatch(**moved)
 
     def take(self, rows: Tensor) -> TokenBatch:
@@ -340,7 +337,7 @@ class _Builder:
         for i, steps in enumerate(tree.labels):
             end, size = self.last[first + i], len(tree.rollouts[i].tokens)
             start = tree.rollouts[i].prompt_length
-            assert all(start <= at <= size for at, _ in steps), "a step label stands in the response"
+            assert all(start <= at < size for at, _ in steps), "a step label stands in the response"
             self.label_at += [end - (size - 1 - at) for at, _ in steps]
             self.label_row += [first + i] * len(steps)
             self.label += [value for _, value in steps]

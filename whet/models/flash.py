@@ -48,9 +48,9 @@ class Part:
         return self.masks[window, dtype]
 
     def _mask(self, window: int | None, dtype: torch.dtype) -> Tensor | None:
-        if self.own and window is None:
-            return None
         if self.own:
+            if window is None:
+                return None
             length = torch.arange(self.key.shape[1], device=self.key.device)
             back = length[:, None] - length[None, :]
             return _far(((back >= 0) & (back < window))[None, None], dtype)
