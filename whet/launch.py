@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from whet.errors import ConfigError, RunError
+from whet.files import replace_file
 from whet.plan import Overrides, Plan, plan
 from whet.recipes.stage import MakeConfig, Result, Stage
 from whet.rundir import RunDir, describe_environment
@@ -117,19 +118,16 @@ def execute(
     folder = Path(out) if out is not None else _fresh(made.name)
     config = described(made)
     with _opened(folder, config, resume=resume, threads=threads()) as root, Interrupts() as interrupts:
-        total = len(made.preview())
-        with Live(title=made.name, stages=total, shown=show) as live:
-            results = []
-            generator = made.generate()
-            result: Result | None = None
-            for number in range(1, total + 1):
+        names = [stage.name for stage, _ in made.preview()]
+        results: list[tuple[Stage, Result]] = []
+        with Live(0, made.name, plan=dict.fromkeys(names, 1.0), console=_console(shown=show)) as live:
+            generator, result = made.generate(), None
+            for number in range(1, len(names) + 1):
                 stage = next(generator) if result is None else generator.send(result)
-                began = time.monotonic()
-                live.stage(number, stage.name)
                 result = _stage(root, number, stage, made, live=live, interrupts=interrupts, objects=objects or {})
-                results.append((stage, result, time.monotonic() - began))
-        _write_table(root.path, made, results)
-        root.mark_done({"stages": total})
+                results.append((stage, result))
+        _write_table(root.path, results)
+        root.mark_done({"stages": len(names)})
     report = write_report(folder)
     assert report == folder / "report.html"
     return Run(folder)
@@ -183,23 +181,33 @@ def _stage(
     saved = loaded.value.model_dump(mode="json")
     with root.stage(number, stage.name, saved, origins=dict(loaded.origins)) as folder:
         if folder.done is None:
+            live.stage(stage.name, 0)
             began = time.monotonic()
-            results = _work(folder, loaded.value, live=live, interrupts=interrupts, objects=objects)
-            spent = time.monotonic() - began
-            folder.append("timing", {"step": (folder.last_step or 0) + 1, "stage_seconds": spent})
+            results = _work(folder, stage.name, loaded.value, live=live, interrupts=interrupts, objects=objects)
+            results["row"] = {"seconds": time.monotonic() - began, **results["row"]} if results.get("row") else None
             folder.mark_done(results)
+        else:
+            live.skip(stage.name)
         done = folder.done
         assert done is not None
         files = {name: str(folder.path / place) for name, place in done.get("files", {}).items()}
     return Result(stage=stage.name, values={**done.get("numbers", {}), **files, "row": done.get("row")})
 
 
-def _work(folder: RunDir, config: Any, *, live: Any, interrupts: Any, objects: Mapping[str, Any]) -> dict[str, Any]:
+def _console(*, shown: bool) -> Any:
+    from rich.console import Console
+
+    return Console(stderr=True, quiet=not shown)
+
+
+def _work(
+    folder: RunDir, name: str, config: Any, *, live: Any, interrupts: Any, objects: Mapping[str, Any]
+) -> dict[str, Any]:
     if isinstance(config, MakeConfig):
         return _function(config.function)(folder.path, live=live, **config.arguments)
     from whet.build.loops import train
 
-    return train(config, folder, watchers=[live], interrupts=interrupts, objects=objects)
+    return train(config, folder, watchers=[Watched(live, name)], interrupts=interrupts, objects=objects)
 
 
 def _function(path: str) -> Any:
@@ -210,26 +218,33 @@ def _function(path: str) -> Any:
         raise ConfigError(f"the stage's function {path!r} cannot be found: {error}; give package.module:name") from error
 
 
-COLUMNS: Sequence[tuple[str, str, str]] = (
-    ("stage", "stage", "text"),
-    ("win_rate", "gold win rate vs SFT", "interval"),
-    ("gold", "gold reward", "number"),
-    ("proxy", "proxy reward", "number"),
-    ("reward", "reward", "number"),
-    ("accuracy", "accuracy", "percent"),
-    ("loss", "held-out loss", "number"),
-    ("kl", "KL", "number"),
-    ("length", "length", "number"),
-    ("pass@1", "pass@1", "interval"),
-    ("pass@8", "pass@8", "interval"),
-    ("seconds", "seconds", "number"),
-)
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A loop's steps on the live display, under its stage's name."""
+
+    live: Any
+    name: str
+
+    def begin(self, total: int) -> None:
+        self.live.stage(self.name, total)
+
+    def update(self, step: int, metrics: Mapping[str, float]) -> None:
+        self.live.update(step, metrics)
 
 
-def _write_table(folder: Path, made: Plan, results: Sequence[tuple[Stage, Result, float]]) -> None:
+def _write_table(folder: Path, results: Sequence[tuple[Stage, Result]]) -> None:
     """The rows that stages left, with the columns that any of them fills."""
-    rows = [{"stage": stage.name, **dict(r.values["row"])} for stage, r, _ in results if r.values.get("row")]
+    from whet.report.table import COLUMNS, Column, Table
+
+    rows = [{"stage": stage.name, **dict(r.values["row"])} for stage, r in results if r.values.get("row")]
     used = {key for row in rows for key, value in row.items() if value is not None}
-    columns = [{"key": k, "title": t, "format": f} for k, t, f in COLUMNS if k in used]
-    text = json.dumps({"recipe": made.name, "columns": columns, "rows": rows}, indent=1)
-    (folder / "table.json").write_text(text + "\n")
+    more = (
+        Column(key="reward", title="held-out reward", format=".3f", note="mean reward on held-out prompts"),
+        Column(key="accuracy", title="held-out accuracy", format="percent", note="share of held-out pairs in order"),
+        Column(key="loss", title="held-out loss", format=".3f", note="nats per token on held-out rows"),
+    )
+    known = {column.key for column in (*COLUMNS, *more)}
+    assert used <= known, f"a stage left {used - known}, for which the table has no column"
+    columns = tuple(column for column in (COLUMNS[0], *more, *COLUMNS[1:]) if column.key in used)
+    text = json.dumps(Table(columns=columns, rows=tuple(rows)).json(), indent=1)
+    replace_file(folder / "table.json", (text + "\n").encode())

@@ -151,7 +151,9 @@ def _online(config: OnlineConfig, place: Place) -> dict[str, Any]:
     learned, held = data.tasks(config.data, policy, place.objects, place.note)
     renderer = data.renderer_of(policy)
     engine = TorchEngine(policy, config.sampling, renderer.stop_ids)
-    reward = build_rewards(config.rewards, place.objects, seed=config.seed, budget=config.token_budget)
+    reward = build_rewards(
+        config.rewards, place.objects, seed=config.seed, budget=config.token_budget, policy=policy
+    )
     source = PolicySource(
         tasks=learned,
         render=renderer.prompt,

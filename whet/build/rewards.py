@@ -1,14 +1,89 @@
-"""Reward names → one reward: functions, built-ins, reward models and lab worlds, weighted and added."""
+"""Reward names → one reward: functions, built-ins, reward models and lab worlds, weighted and added.
+
+    my.py:score, package.module:score    a Python function
+    exact_match, final_number, …         a built-in of the shelf
+    model:FOLDER                         a reward model; text is rendered anew where its vocabulary is another
+    lab:WORLD                            the exact gold reward of a lab world
+    code:NAME                            a function given from Python
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from whet.build import data, models
+from whet.models.config import ModelConfig
+from whet.rewards.combine import Combined, Weighted
 from whet.rewards.config import RewardConfig
-from whet.types import Reward
+from whet.rewards.functions import function_reward, load_reward_function
+from whet.rewards.model import ModelReward
+from whet.types import Group, Reward, Rollout, Score, Task
+
+MODEL, LAB = "model:", "lab:"
 
 
-def build_rewards(configs: Sequence[RewardConfig], objects: Mapping[str, Any], *, seed: int, budget: int) -> Reward:
-    """The weighted sum of all rewards."""
-    raise NotImplementedError
+def build_rewards(
+    configs: Sequence[RewardConfig],
+    objects: Mapping[str, Any],
+    *,
+    seed: int,
+    budget: int,
+    policy: Any = None,
+) -> Combined:
+    """The weighted sum of all rewards; `policy` is whose tokens a reward model of the same vocabulary scores as they are."""
+    made = [(config, build_reward(config, objects, seed=seed, budget=budget, policy=policy)) for config in configs]
+    return Combined(tuple(Weighted(name=label(c), reward=reward, weight=c.weight) for c, reward in made))
+
+
+def label(config: RewardConfig) -> str:
+    """The reward's name in scores and metrics."""
+    if config.name is None and config.function.startswith(MODEL):
+        return "reward_model"
+    return "gold" if config.name is None and config.function.startswith(LAB) else config.label
+
+
+def build_reward(config: RewardConfig, objects: Mapping[str, Any], *, seed: int, budget: int, policy: Any) -> Reward:
+    """One reward."""
+    if config.function in objects:
+        return function_reward(
+            objects[config.function],
+            name=config.name,
+            deadline=config.deadline,
+            floor=config.floor,
+            options=config.options,
+        )
+    if config.function.startswith(MODEL):
+        return model_reward(config.function.removeprefix(MODEL), label(config), seed=seed, budget=budget, policy=policy)
+    if config.function.startswith(LAB):
+        return Gold(config.function.removeprefix(LAB))
+    return load_reward_function(config)
+
+
+def model_reward(path: str, name: str, *, seed: int, budget: int, policy: Any) -> ModelReward:
+    """A reward model, given tokens as they are where its vocabulary is the policy's."""
+    scorer = models.scorer(ModelConfig(path=path), seed=seed).freeze()
+    renderer = None if policy is not None and same_vocabulary(scorer, policy) else data.renderer_of(scorer)
+    return ModelReward(name=name, model=scorer, budget=budget, renderer=renderer)
+
+
+def same_vocabulary(a: Any, b: Any) -> bool:
+    """Whether two decoders' tokenizers are the same to the byte."""
+    return a.tokenizer.backend_tokenizer.to_str() == b.tokenizer.backend_tokenizer.to_str()
+
+
+@dataclass(frozen=True, slots=True)
+class Gold:
+    """A lab world's exact reward."""
+
+    world: str
+
+    async def __call__(self, groups: Sequence[Group]) -> list[Group]:
+        return [g.scored([self._score(g.task, rollout) for rollout in g.rollouts]) for g in groups]
+
+    def _score(self, task: Task, rollout: Rollout) -> Score:
+        from whet.lab.worlds import world
+
+        value, parts = world(self.world).gold(task, rollout.text)
+        return Score(value=value, parts=parts)

@@ -29,7 +29,7 @@ def dapo(params: OwnReward) -> Stages:
             group=params.group,
             seed=params.seed,
             advantage=Choice("group_zscore"),
-            objective=Choice("ppo_clip", {"clip_low": 0.2, "clip_high": 0.28}),
+            objective=Choice("ppo_clip", {"low": 0.2, "high": 0.28}),
             weigh=Choice("token_mean"),
             minibatches=2,
         ),

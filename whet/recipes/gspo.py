@@ -29,7 +29,7 @@ def gspo(params: OwnReward) -> Stages:
             group=params.group,
             seed=params.seed,
             advantage=Choice("group_zscore"),
-            objective=Choice("ppo_clip", {"clip_low": 3e-4, "clip_high": 4e-4}),
+            objective=Choice("ppo_clip", {"low": 3e-4, "high": 4e-4}),
             ratio=Choice("sequence"),
             weigh=Choice("sequence_mean"),
             minibatches=4,

@@ -17,6 +17,8 @@ from whet.train.interrupts import Interrupts
 class Watcher(Protocol):
     """Someone who is told each step's numbers: the live display, a tracker."""
 
+    def begin(self, total: int) -> None: ...
+
     def update(self, step: int, metrics: Mapping[str, float]) -> None: ...
 
 
@@ -48,6 +50,8 @@ class Session:
         """1 … total, or what is left of it after the newest checkpoint; rows of later steps are set aside first."""
         self._total = total
         done = self._resume()
+        for watcher in self._watchers:
+            watcher.begin(total)
         for step in range(done + 1, total + 1):
             self._began = time.monotonic()
             yield step

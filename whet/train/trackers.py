@@ -25,6 +25,9 @@ class TensorBoard:
             raise MissingExtra("tensorboard", extra="tensorboard", why="track=[tensorboard] writes event files") from error
         self._writer = SummaryWriter(str(folder / "tensorboard"))
 
+    def begin(self, total: int) -> None:
+        """Nothing is written before the first step."""
+
     def update(self, step: int, metrics: Mapping[str, float]) -> None:
         for name, value in metrics.items():
             self._writer.add_scalar(name, value, step)
@@ -40,6 +43,9 @@ class WeightsAndBiases:
         except ImportError as error:
             raise MissingExtra("wandb", extra="wandb", why="track=[wandb] reports to Weights & Biases") from error
         self._run = wandb.init(project="whet", dir=str(folder), name=folder.parent.parent.name)
+
+    def begin(self, total: int) -> None:
+        """Nothing is written before the first step."""
 
     def update(self, step: int, metrics: Mapping[str, float]) -> None:
         self._run.log(dict(metrics), step=step)

@@ -1,0 +1,83 @@
+"""`whet eval`: a model, a dataset and a reward → a table with intervals, and JSON. Imports torch only when it runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from whet.config import Config, load
+from whet.data.config import DataConfig
+from whet.models.config import ModelConfig
+from whet.rewards.config import RewardConfig
+from whet.rollout.config import SamplingConfig
+
+
+class MeasureConfig(Config):
+    """What `whet eval` takes as KEY=VALUE."""
+
+    data: str
+    """Prompts: a file, a hub name, or a lab world such as lab:math/test."""
+    reward: str
+    """What scores the answers: my.py:score, a built-in's name, model:FOLDER, or lab:WORLD."""
+    k: Annotated[int, Field(gt=0)] = 8
+    """Answers per prompt."""
+    n: Annotated[int, Field(gt=0)] | None = None
+    """Use no more prompts than this."""
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    """Sampling temperature."""
+    max_new_tokens: Annotated[int, Field(gt=0)] = 256
+    """Longest answer in tokens."""
+    seed: int = 0
+    """The same seed asks the same draws, so that models are compared on common noise."""
+    json: str | None = None
+    """Also write every number and answer to this file."""
+
+
+def measure_command(model: str, settings: Sequence[str]) -> None:
+    """Parse the settings, measure, print."""
+    config = load(MeasureConfig, overrides=settings).value
+    print_measured(model, config)
+
+
+def model_folder(name: str) -> str:
+    """A run's folder means its last trained model; anything else is a model's own name."""
+    from whet.launch import Run
+
+    if (Path(name) / "stages").is_dir():
+        return str(Run(Path(name)).model)
+    return str(Path(name) / "final") if (Path(name) / "final" / "config.json").is_file() else name
+
+
+def print_measured(model: str, config: MeasureConfig) -> None:
+    """Sample, score, and print the table; `config.json` also gets it."""
+    from rich.console import Console
+
+    evaluation = measured(model, config)
+    Console().print(evaluation.table().rich())
+    if config.json is not None:
+        Path(config.json).write_text(json.dumps(evaluation.json(), indent=1) + "\n")
+
+
+def measured(model: str, config: MeasureConfig) -> Any:
+    """The evaluation itself (`whet.eval.evaluate.Evaluation`)."""
+    from whet.build import data, models
+    from whet.build.loops import quiet_libraries
+    from whet.build.rewards import build_rewards
+    from whet.eval.evaluate import evaluate
+    from whet.rollout.torch_engine import TorchEngine
+
+    quiet_libraries()
+    policy = models.policy(ModelConfig(path=model_folder(model)), seed=config.seed)
+    renderer = data.renderer_of(policy)
+    where = DataConfig(path=config.data, max_rows=config.n, seed=config.seed)
+    found, _ = data.tasks(where, policy, {}, lambda report: None)
+    sampling = SamplingConfig(temperature=config.temperature, max_new_tokens=config.max_new_tokens)
+    reward = build_rewards(
+        [RewardConfig(function=config.reward)], {}, seed=config.seed, budget=16384, policy=policy
+    )
+    engine = TorchEngine(policy, sampling, renderer.stop_ids)
+    return evaluate(engine, found[: config.n], renderer.prompt, reward, k=config.k, seed=config.seed)
