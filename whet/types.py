@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol, TypedDict, runtime_checkable
+from typing import Any, Literal, Protocol, Required, TypedDict, runtime_checkable
 
 Role = Literal["system", "user", "assistant", "tool"]
 StopReason = Literal["stop", "length", "tool", "turns", "overflow", "parse_error", "timeout", "paused", "error"]
@@ -24,8 +24,8 @@ Reduce = Literal["sum", "mean"]
 class Message(TypedDict, total=False):
     """One turn of a conversation, in the field's usual keys."""
 
-    role: Role
-    content: str
+    role: Required[Role]
+    content: Required[str]
     tool_calls: list[dict[str, Any]]
     name: str
 

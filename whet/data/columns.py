@@ -61,14 +61,14 @@ def detect(columns: Iterable[str]) -> Layout:
     >>> detect(["chosn", "rejected"])
     Traceback (most recent call last):
     ...
-    whet.errors.DataError: the columns chosn, rejected are no layout known here: chosn (did you mean chosen?); known are ...
+    whet.errors.DataError: the columns chosn, rejected are no known layout: chosn (did you mean chosen?); known are ...
     """
     names = list(columns)
     found = next((layout for layout in LAYOUTS if all(name in names for name in layout.required)), None)
     if found is None:
         known = "; ".join(dict.fromkeys(" + ".join(layout.required) for layout in LAYOUTS))
         near = misspelt(names)
-        raise DataError(f"the columns {listed(names)} are no layout known here{near and ': ' + near}; known are {known}")
+        raise DataError(f"the columns {listed(names)} are no known layout{near and ': ' + near}; known are {known}")
     return found
 
 
@@ -88,7 +88,9 @@ def read_conversation(columns: Columns) -> Example:
     messages = _conversation(columns)
     if all(m["role"] != "assistant" for m in messages):
         return Example(kind="messages", form="chat", prompt=messages, columns=_rest(columns), answer=_answer(columns))
-    return Example(kind="messages", form="chat", prompt=(), answers=(messages,), columns=_rest(columns), answer=_answer(columns))
+    return Example(
+        kind="messages", form="chat", prompt=(), answers=(messages,), columns=_rest(columns), answer=_answer(columns)
+    )
 
 
 def read_prompt(columns: Columns) -> Example:
@@ -127,7 +129,12 @@ def read_preference(columns: Columns) -> Example:
     """Chosen and rejected, with the prompt in its own column or as the beginning that both share."""
     chosen, rejected = _present(columns, "chosen"), _present(columns, "rejected")
     if is_transcript(chosen) and "prompt" not in columns:
-        return _shared(read_transcript(chosen, column="chosen"), read_transcript(rejected, column="rejected"), columns, form="transcript")
+        return _shared(
+            read_transcript(chosen, column="chosen"),
+            read_transcript(rejected, column="rejected"),
+            columns,
+            form="transcript",
+        )
     if _form(chosen) == "plain" and _form(rejected) == "plain" and not any(name in columns for name in _PROMPTS):
         return _shared_text(chosen, rejected, columns)
     a, b = _turns(chosen, "chosen", assistant), _turns(rejected, "rejected", assistant)
@@ -153,7 +160,9 @@ def read_ranking(columns: Columns) -> Example:
     answers = tuple(_closed(_turns(response, "responses", assistant), "responses") for response in responses)
     form = "chat" if "chat" in (_form(prompt), *map(_form, responses)) else "plain"
     scores = numbers if by == "scores" else tuple(-rank for rank in numbers)
-    return _prompted("ranking", _open(_turns(prompt, "prompt", user)), columns, form=form, answers=answers, numbers=scores)
+    return _prompted(
+        "ranking", _open(_turns(prompt, "prompt", user)), columns, form=form, answers=answers, numbers=scores
+    )
 
 
 def read_label(columns: Columns) -> Example:
@@ -163,7 +172,9 @@ def read_label(columns: Columns) -> Example:
         read = read_demonstration(columns)
         return _prompted("label", read.prompt, columns, form=read.form, answers=read.answers, numbers=number)
     if "text" in columns:
-        return _prompted("label", (), columns, form="plain", answers=(assistant(_text(columns, "text")),), numbers=number)
+        return _prompted(
+            "label", (), columns, form="plain", answers=(assistant(_text(columns, "text")),), numbers=number
+        )
     messages = _conversation(columns)
     if messages[-1]["role"] != "assistant" or len(messages) < 2:
         raise RowFault("has a label but does not end with an answer of the assistant")
@@ -176,7 +187,9 @@ def read_steps(columns: Columns) -> Example:
     if len(labels) != len(steps):
         raise RowFault(f"has {len(steps)} completions (steps) and {len(labels)} labels")
     answers = tuple(_turns(step, "completions", assistant) for step in steps)
-    return _prompted("steps", _open(_turns(prompt, "prompt", user)), columns, form=_form(prompt), answers=answers, numbers=labels)
+    return _prompted(
+        "steps", _open(_turns(prompt, "prompt", user)), columns, form=_form(prompt), answers=answers, numbers=labels
+    )
 
 
 _PROMPTS = ("prompt", "conversations", "messages")
@@ -201,9 +214,17 @@ LAYOUTS: tuple[Layout, ...] = (
 )
 
 
-def _prompted(kind: Kind, prompt: Turns, columns: Columns, *, form: Any, answers: Any = (), numbers: Any = ()) -> Example:
+def _prompted(
+    kind: Kind, prompt: Turns, columns: Columns, *, form: Any, answers: Any = (), numbers: Any = ()
+) -> Example:
     return Example(
-        kind=kind, form=form, prompt=prompt, answers=answers, numbers=numbers, answer=_answer(columns), columns=_rest(columns)
+        kind=kind,
+        form=form,
+        prompt=prompt,
+        answers=answers,
+        numbers=numbers,
+        answer=_answer(columns),
+        columns=_rest(columns),
     )
 
 
@@ -218,7 +239,9 @@ def _shared(chosen: Turns, rejected: Turns, columns: Columns, *, form: Any) -> E
 
 def _shared_text(chosen: str, rejected: str, columns: Columns) -> Example:
     """The prompt is the text that both begin with, up to the last whole word."""
-    size = next((i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), min(len(chosen), len(rejected)))
+    size = next(
+        (i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), min(len(chosen), len(rejected))
+    )
     size = max(chosen.rfind(" ", 0, size), chosen.rfind("\n", 0, size) + 1, 0) if chosen != rejected else 0
     if not chosen[size:].strip() or not rejected[size:].strip():
         raise RowFault("has no prompt, and of 'chosen' and 'rejected' one is the beginning of the other")

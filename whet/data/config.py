@@ -25,7 +25,8 @@ class DataConfig(Config):
     """
 
     path: str | tuple[str, ...]
-    """Files (.jsonl, .json, .parquet, .csv, .tsv, .txt, also with .gz), a folder with one file per split, or OWNER/NAME on the hub."""
+    """Files (.jsonl, .json, .parquet, .csv, .tsv, .txt, also with .gz), a folder with a file per split, or OWNER/NAME
+    on the hub."""
     split: str = "train"
     """Which split of a hub dataset or of a folder."""
     max_rows: Tokens | None = None

@@ -1,8 +1,8 @@
 """Rows → what the loops learn from, with a report of every row that is not there any more.
 
-Each function takes rows (`whet.data.readers.read_rows`, or `rows_of` for rows in code) and a `DataConfig` for the limits,
-and returns (items, Report). They take what can mean the same: preferences give tasks, demonstrations (the chosen
-answers) and ratings (chosen 1, rejected 0); rankings give pairs.
+Each function takes rows (`whet.data.readers.read_rows`, or `rows_of` for rows in code) and a `DataConfig` for the
+limits, and returns (items, Report). They take what can mean the same: preferences give tasks, demonstrations (the
+chosen answers) and ratings (chosen 1, rejected 0); rankings give pairs.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from whet.data.config import DataConfig
 from whet.data.example import Example, Kind
 from whet.data.fit import Fitted, fit
 from whet.data.intake import Intake, Report
+from whet.data.messages import user
 from whet.data.render import Renderer, plain_prompt
 from whet.data.rows import Row, RowFault
 from whet.errors import DataError
@@ -26,12 +27,21 @@ from whet.words import listed
 Item = TypeVar("Item")
 Rows = Iterable[Row]
 
-_ASKED: tuple[Kind, ...] = ("prompt", "question", "demonstration", "messages", "preference", "ranking", "label", "steps")
+_ASKED: tuple[Kind, ...] = (
+    "prompt",
+    "question",
+    "demonstration",
+    "messages",
+    "preference",
+    "ranking",
+    "label",
+    "steps",
+)
 _SHOWN: tuple[Kind, ...] = ("demonstration", "messages", "question", "text", "preference")
 
 
 def tasks(rows: Rows, *, config: DataConfig, renderer: Renderer | None = None) -> tuple[list[Task], Report]:
-    """What is asked, one task a row; with a renderer, prompts that leave no room for an answer follow `config.overlong`.
+    """What is asked, one task a row; with a renderer, prompts without room for an answer follow `config.overlong`.
 
     Every other column of a row is in `meta["columns"]`, where reward functions find it.
     """
@@ -114,9 +124,7 @@ def ratings(rows: Rows, renderer: Renderer, *, config: DataConfig) -> tuple[list
     return _common_columns(items, report)
 
 
-def steps(
-    rows: Rows, renderer: Renderer, *, config: DataConfig, separator: str = "\n"
-) -> tuple[list[Rating], Report]:
+def steps(rows: Rows, renderer: Renderer, *, config: DataConfig, separator: str = "\n") -> tuple[list[Rating], Report]:
     """Solutions with a label at the last token of each step, which is that of the separator behind it."""
 
     def make(example: Example, intake: Intake) -> list[Rating]:
@@ -208,7 +216,7 @@ def _task(example: Example, *, chats: bool) -> Task:
     messages = example.prompt or _asked(example)
     plain = example.form == "plain" or (example.form in ("transcript", "question") and not chats)
     if plain and example.form != "plain":
-        messages = ({"role": "user", "content": plain_prompt(messages, example.form)},)
+        messages = user(plain_prompt(messages, example.form))
     if not messages:
         raise RowFault("has no prompt")
     meta = {"plain": plain, "columns": dict(example.columns), "where": example.where}
@@ -239,7 +247,9 @@ def _fits(renderer: Renderer, task: Task, example: Example, intake: Intake) -> b
 
 def _too_long(config: DataConfig, example: Example, size: int, limit: int) -> None:
     if config.overlong == "error":
-        raise DataError(f"{example.where} has {size} tokens, and at most {limit} fit; shorten it, or set data.overlong=drop")
+        raise DataError(
+            f"{example.where} has {size} tokens, and at most {limit} fit; shorten it, or set data.overlong=drop"
+        )
 
 
 def _settle(fitted: Fitted, example: Example, intake: Intake, renderer: Renderer) -> bool:

@@ -10,8 +10,8 @@ from whet.types import Message
 
 Kind = Literal["text", "messages", "prompt", "demonstration", "preference", "ranking", "label", "steps", "question"]
 Form = Literal["plain", "chat", "transcript", "question"]
-"""How an example becomes text: as it stands; through the chat template; or, for the last two, through the template where
-there is one, and otherwise as an HH-RLHF transcript or as `Question: …` and `Answer: …`."""
+"""How an example becomes text: as it stands; through the chat template; or, for the last two, through the template
+where there is one, and otherwise as an HH-RLHF transcript or as `Question: …` and `Answer: …`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,16 +39,20 @@ def fit(example: Example, renderer: Renderer, config: DataConfig) -> Fitted:
     if config.overlong == "split":
         return _split_text(example, fitted, limit)
     if config.overlong == "keep_end":
-        shorter = _cut_text(fitted, renderer, limit) if _is_plain(example, renderer) else _cut_turns(example, renderer, limit)
+        shorter = (
+            _cut_text(fitted, renderer, limit) if _is_plain(example, renderer) else _cut_turns(example, renderer, limit)
+        )
         if shorter is not None:
             return replace(shorter, trimmed=True, size=fitted.size)
     return replace(fitted, rollouts=())
 
 
 def _split_text(example: Example, fitted: Fitted, limit: int) -> Fitted:
-    """Consecutive pieces of a text; each after the first begins with the last token of the one before, to be read from."""
+    """Consecutive pieces of a text; each begins with the last token of the one before, to be read from."""
     if example.kind != "text" or limit < 2:
-        raise DataError(f"{example.where} is too long, and data.overlong=split can divide only texts without prompt and answer")
+        raise DataError(
+            f"{example.where} is too long, and data.overlong=split can divide only texts without prompt and answer"
+        )
     whole = fitted.rollouts[0]
     pieces = [_piece(whole, begin, begin + limit) for begin in range(0, len(whole.tokens) - 1, limit - 1)]
     return replace(fitted, rollouts=tuple(pieces), split=True)

@@ -17,9 +17,10 @@ LISTED = 20
 class Report:
     """Counts beside a dataset. `read` = `kept` + `bad` + `overlong` + `identical`, in rows.
 
-    `trimmed` rows lost the beginning of their prompt, `split` ones became several pieces; `last_turn` rows are learned from in their last turn only, and
-    `rewritten` ones begin otherwise than what is generated, both because of the chat template; `control_text` rows
-    contain control tokens as text; `unknown` counts tokens for letters that the vocabulary lacks.
+    `trimmed` rows lost the beginning of their prompt, `split` ones became several pieces; `last_turn` rows are learned
+    from in their last turn only, and `rewritten` ones begin otherwise than what is generated, both because of the chat
+    template; `control_text` rows contain control tokens as text; `unknown` counts tokens for letters that the
+    vocabulary lacks.
     """
 
     detected: Detected
@@ -53,7 +54,12 @@ class Report:
         }
         counts = [f"{getattr(self, name)} {text}" for name, text in words.items() if getattr(self, name)]
         unknown = [f"{self.unknown} tokens stand for letters that the vocabulary lacks"] if self.unknown else []
-        return [f"{self.read} rows of kind {self.detected.kind} ({self.detected.why}), {self.kept} kept", *counts, *unknown, *self.notes]
+        return [
+            f"{self.read} rows of kind {self.detected.kind} ({self.detected.why}), {self.kept} kept",
+            *counts,
+            *unknown,
+            *self.notes,
+        ]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -88,7 +94,9 @@ class Intake:
         }
         for name, (places, limit, words) in limits.items():
             if len(places) > limit * self.read:
-                share = f"{len(places)} of {self.read} rows are {words} (first: {places[0]}); at most {limit:.0%} may be"
+                share = (
+                    f"{len(places)} of {self.read} rows are {words} (first: {places[0]}); at most {limit:.0%} may be"
+                )
                 raise DataError(f"{share}: {_ADVICE[name]}, or raise data.{name}_limit")
         if not kept:
             raise DataError(f"no row is left of {self.read} read" if self.read else "the dataset has no rows")
@@ -115,7 +123,7 @@ class Intake:
 
 
 _ADVICE = {
-    "overlong": "raise data.max_length, set data.overlong=keep_end to cut prompts from the left (split to divide plain texts)",
+    "overlong": "raise data.max_length, set data.overlong=keep_end (cuts prompts from the left) or split (texts)",
     "identical": "remove them",
 }
 

@@ -1,4 +1,4 @@
-"""JSON as a dataset may contain it: stricter than the standard library, which takes NaN, repeated keys and half characters."""
+"""JSON, stricter than the standard library, which takes NaN, repeated keys and half characters."""
 
 from __future__ import annotations
 

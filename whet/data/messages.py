@@ -114,7 +114,9 @@ def read_transcript(text: str, *, column: str) -> tuple[Message, ...]:
 
 def is_transcript(value: Any) -> bool:
     """True for text in HH-RLHF's form."""
-    return isinstance(value, str) and value.lstrip("\n").startswith(("Human:", "Assistant:")) and value.startswith("\n\n")
+    return (
+        isinstance(value, str) and value.lstrip("\n").startswith(("Human:", "Assistant:")) and value.startswith("\n\n")
+    )
 
 
 def transcript_text(messages: Sequence[Message]) -> str:

@@ -12,7 +12,8 @@ from whet.types import Rating, Rollout
 def retarget(rollout: Rollout, prompt: Sequence[int], *, task_id: str) -> Rollout:
     """The rollout's own answer tokens behind other prompt tokens.
 
-    >>> r = Rollout(task_id="a", tokens=(1, 2, 7, 9), mask=(False, False, True, True), source=("prompt",) * 2 + ("sampled",) * 2)
+    >>> r = Rollout(task_id="a", tokens=(1, 2, 7, 9), mask=(False, False, True, True),
+    ...             source=("prompt",) * 2 + ("sampled",) * 2)
     >>> moved = retarget(r, (4, 5, 6), task_id="b")
     >>> moved.tokens, moved.prompt_length, moved.response == r.response
     ((4, 5, 6, 7, 9), 3, True)
@@ -33,7 +34,10 @@ def mismatched(ratings: Sequence[Rating]) -> list[Rollout]:
     A matched answer never stands among them; ratings that all have one prompt are an error.
     """
     rollouts = [rating.rollout for rating in ratings]
-    return [retarget(one, other.prompt, task_id=other.task_id) for one, other in zip(rollouts, _others(rollouts), strict=True)]
+    return [
+        retarget(one, other.prompt, task_id=other.task_id)
+        for one, other in zip(rollouts, _others(rollouts), strict=True)
+    ]
 
 
 def _others(rollouts: Sequence[Rollout]) -> list[Rollout]:
@@ -43,7 +47,9 @@ def _others(rollouts: Sequence[Rollout]) -> list[Rollout]:
     found: list[Rollout] = []
     for i in range(n):
         around = ((i + k) % n for k in range(1, n))
-        other = next((j for j in around if prompts[j] != prompts[i] and rollouts[j].task_id != rollouts[i].task_id), None)
+        other = next(
+            (j for j in around if prompts[j] != prompts[i] and rollouts[j].task_id != rollouts[i].task_id), None
+        )
         if other is None:
             raise DataError(
                 f"{n} rated answers have no second prompt among them, so none can be put behind a prompt it does not "

@@ -1,7 +1,7 @@
 """Files and hub datasets → rows with their places, streamed.
 
-Bytes are split at newlines only (U+2028, U+2029 and NEL are text), a BOM and CRLF are taken, blank lines at the very end
-are nothing; every other oddity is a row with a fault, which whoever counts rows must face.
+Bytes are split at newlines only (U+2028, U+2029 and NEL are text), a BOM and CRLF are taken, blank lines at the very
+end are nothing; every other oddity is a row with a fault, which whoever counts rows must face.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from whet.data.config import DataConfig
 from whet.data.json_text import parse_json
@@ -60,7 +60,9 @@ def _in_folder(folder: Path, split: str) -> Path:
     if len(found) != 1:
         names = ", ".join(path.name for path in files) or "none"
         many = "has no file" if not found else "has more than one file"
-        raise DataError(f"the folder {str(folder)!r} {many} for split {split!r} (data files there: {names}); name a file")
+        raise DataError(
+            f"the folder {str(folder)!r} {many} for split {split!r} (data files there: {names}); name a file"
+        )
     return found[0]
 
 
@@ -94,7 +96,7 @@ def _file(path: Path, label: str) -> Iterator[Row]:
 
 
 def _open(path: Path) -> IO[bytes]:
-    return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb")
+    return cast(IO[bytes], gzip.open(path, "rb")) if path.name.lower().endswith(".gz") else path.open("rb")
 
 
 def _lines(path: Path, label: str) -> Iterator[tuple[int, str, str]]:
@@ -106,7 +108,9 @@ def _lines(path: Path, label: str) -> Iterator[tuple[int, str, str]]:
             if not line:
                 return
             if len(line) > MAX_ROW_BYTES:
-                raise DataError(f"{label}:{number} is longer than {MAX_ROW_BYTES // 2**20} MiB: it is not one row of text")
+                raise DataError(
+                    f"{label}:{number} is longer than {MAX_ROW_BYTES // 2**20} MiB: it is not one row of text"
+                )
             line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
             if not line.strip():
                 blank.append(number)
@@ -152,7 +156,9 @@ def _json(path: Path, label: str) -> Iterator[Row]:
         except RowFault as fault:
             raise DataError(f"{label} {fault}") from fault
     if not isinstance(values, list):
-        raise DataError(f"{label} holds a JSON {type(values).__name__}; a list of objects, or one object a line, is needed")
+        raise DataError(
+            f"{label} holds a JSON {type(values).__name__}; a list of objects, or one object a line, is needed"
+        )
     for number, value in enumerate(values, start=1):
         yield _row(lambda v=value: v, label, number)
 
@@ -248,13 +254,15 @@ def _parquet(path: Path, label: str) -> Iterator[Row]:
 
 def _hub(given: str, split: str) -> Iterator[Row]:
     """A dataset of the hub, OWNER/NAME or OWNER/NAME:CONFIGURATION, through the package `datasets`."""
-    datasets = _extra("datasets", package="datasets", why=f"{given!r} is no file here, so it is taken for a hub dataset")
+    datasets = _extra(
+        "datasets", package="datasets", why=f"{given!r} is no file here, so it is taken for a hub dataset"
+    )
     name, _, configuration = given.partition(":")
     try:
         loaded = datasets.load_dataset(name, configuration or None, split=split)
     except Exception as error:
         raise DataError(
-            f"{given!r} is no file here, and as a hub dataset its split {split!r} cannot be loaded: {_first_line(error)}"
+            f"{given!r} is no file, and as a hub dataset its split {split!r} cannot be loaded: {_first_line(error)}"
         ) from error
     for number, columns in enumerate(loaded, start=1):
         yield Row(columns=columns, file=f"{given}[{split}]", line=number)

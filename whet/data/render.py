@@ -1,7 +1,7 @@
 """Messages and plain text → token ids, and for each token who wrote it.
 
-What the assistant wrote counts, its stop token included. Prompt and answer are encoded apart and joined by their ids, so
-the prompt of a demonstration is to the token what an engine is asked with. Control tokens that a person typed
+What the assistant wrote counts, its stop token included. Prompt and answer are encoded apart and joined by their ids,
+so the prompt of a demonstration is to the token what an engine is asked with. Control tokens that a person typed
 (`<|im_end|>` in a question) are encoded as the letters they are.
 """
 
@@ -20,7 +20,7 @@ from whet.errors import ModelError
 from whet.types import Message, Rollout, Task, TokenSource
 
 _MARKS = tuple(chr(code) for code in range(0xFDD0, 0xFDF0))
-"""Code points that Unicode reserves for a program's own use: one that the text lacks stands for a control token in it."""
+"""Code points that Unicode keeps for a program's own use: one that a text lacks stands for a control token in it."""
 
 _OFFSET = 0xE000
 
@@ -40,7 +40,7 @@ class Renderer:
         ids = tuple(dict.fromkeys([*own, *stop_ids]))
         if not ids:
             raise ModelError(
-                "the tokenizer has no stop token, so no answer could be ended: set eos_token in its tokenizer_config.json "
+                "the tokenizer has no stop token, so no answer could be ended: set eos_token in tokenizer_config.json "
                 "or eos_token_id in the model's generation_config.json"
             )
         self.stop = ids[0]
@@ -61,7 +61,7 @@ class Renderer:
         """The id that fills padded rows; nothing is ever inferred from it."""
         if self.tokenizer.pad_token_id is None:
             raise ModelError(
-                "the tokenizer has no pad token, which the padded layout needs: set pad_token in its tokenizer_config.json, "
+                "the tokenizer has no pad token, which the padded layout needs: set pad_token in its config, "
                 "or use a model that the forest layout serves"
             )
         return int(self.tokenizer.pad_token_id)
@@ -85,7 +85,7 @@ class Renderer:
         return tuple(self._first(self._encode(text, mark)))
 
     def plain(self, prompt: str, completion: str, *, task_id: str = "", stop: bool = True) -> Rollout:
-        """Text and its continuation, ended with the stop token; without a prompt the first token is what follows is read from."""
+        """Text and its continuation, ended with the stop token; without any prompt its first token is not learned."""
         ids = self._plain_prompt(prompt)
         mark = _mark([*user(prompt), *user(completion)])
         answer = self._encode(self._hide(completion, mark, self._frame), mark, after=bool(prompt))
@@ -111,8 +111,10 @@ class Renderer:
         text = messages[-1]["content"] if messages[-1]["role"] == "assistant" else ""
         return _rollout(task_id, tuple(prompt), self._stopped(parts[1:]), text), rendered
 
-    def steps(self, prompt: Sequence[int], steps: Sequence[str], *, separator: str = "\n", task_id: str = "") -> tuple[Rollout, tuple[int, ...]]:
-        """A solution step by step behind a prompt, and the index of the last token of each step, its separator included."""
+    def steps(
+        self, prompt: Sequence[int], steps: Sequence[str], *, separator: str = "\n", task_id: str = ""
+    ) -> tuple[Rollout, tuple[int, ...]]:
+        """A solution step by step, and the index of the last token of each step, its separator included."""
         ids, ends = list(prompt), []
         for step in steps:
             mark = _mark(user(step))
@@ -161,7 +163,7 @@ class Renderer:
         return [self.bos, *rest]
 
     def _stopped(self, parts: Sequence[tuple[list[int], bool]]) -> list[tuple[list[int], bool]]:
-        """Each learned part cut behind its first stop token, which may stand in the part after it; the end is dropped."""
+        """Each learned part up to its first stop token, which may stand in the part after it; the end is dropped."""
         out: list[tuple[list[int], bool]] = []
         for (answer, _), (after, _) in zip(parts[::2], parts[1::2], strict=True):
             at = next((i for i, token in enumerate(answer) if token in self.stop_ids), None)
@@ -171,7 +173,7 @@ class Renderer:
                 out += [([*answer, after[0]], True), (after[1:], False)]
             else:
                 raise ModelError(
-                    "the chat template ends a turn of the assistant with no stop token, so an answer would never end: add "
+                    "the chat template ends the assistant's turn with no stop token, so an answer would never end: add "
                     f"{self.tokenizer.convert_ids_to_tokens(self.stop)!r} behind its content in the template"
                 )
         return out[:-1]
@@ -237,11 +239,12 @@ def plain_answer(answer: Sequence[Message], form: Form) -> str:
 def _rollout(task_id: str, prompt: tuple[int, ...], parts: Sequence[tuple[list[int], bool]], text: str) -> Rollout:
     """Prompt tokens, then parts that count or do not."""
     tokens, mask = list(prompt), [False] * len(prompt)
-    source: list[TokenSource] = ["prompt"] * len(prompt)
+    source: list[TokenSource] = []
+    source += ["prompt" for _ in prompt]
     for ids, counts in parts:
         tokens += ids
         mask += [counts] * len(ids)
-        source += ["sampled" if counts else "template"] * len(ids)
+        source += ["sampled" if counts else "template" for _ in ids]
     if not any(mask):
         raise RowFault("has an answer that encodes to no token")
     if not mask or mask[0]:

@@ -43,12 +43,15 @@ class Template:
         """The conversation as text; with `open_turn` it ends where the assistant begins to write."""
         if not self.source:
             raise ModelError(
-                "the tokenizer has no chat template, so conversations cannot be rendered: give prompt and completion as "
-                "plain text, or put a chat_template.jinja into the model's folder"
+                "the tokenizer has no chat template, so conversations cannot be rendered: give prompt and completion "
+                "as plain text, or put a chat_template.jinja into the model's folder"
             )
         try:
             return self._tokenizer.apply_chat_template(
-                [dict(m) for m in messages], tools=list(tools) if tools else None, tokenize=False, add_generation_prompt=open_turn
+                [dict(m) for m in messages],
+                tools=list(tools) if tools else None,
+                tokenize=False,
+                add_generation_prompt=open_turn,
             )
         except Exception as error:
             raise RowFault(f"is refused by the chat template: {str(error) or type(error).__name__}") from error
@@ -68,8 +71,8 @@ class Template:
         last = found[-1]
         if last is None:
             raise ModelError(
-                "the chat template does not continue what it renders for generation when the answer is added, so what the "
-                "assistant wrote cannot be told; give the template {% generation %} marks"
+                "the chat template does not continue what it renders for generation when the answer is added, so what "
+                "the assistant wrote cannot be told; give the template {% generation %} marks"
             )
         spans = tuple(span for span, _ in (f for f in found if f))
         if len(spans) < len(turns):
@@ -107,8 +110,8 @@ class Template:
         places = [k for k, m in enumerate(messages) if m["role"] == "assistant"]
         if len(spans) != len(places):
             raise ModelError(
-                f"the chat template marks {len(spans)} generated parts in a conversation with {len(places)} turns of the "
-                "assistant; it must mark each turn once"
+                f"the chat template marks {len(spans)} generated parts in a conversation with {len(places)} turns of "
+                "the assistant; it must mark each turn once"
             )
         wanted = set(turns)
         return Rendered(text=texts[0], spans=tuple(s for k, s in zip(places, spans, strict=True) if k in wanted))

@@ -12,7 +12,7 @@ from whet.types import Message, Rollout, Task
 from whet.words import listed, nearest
 
 Shape = Literal["batch", "rollout", "group", "factory"]
-"""Called with a batch (TRL's signature), with one answer, with one group; or to make a function of one of these kinds."""
+"""Called with a batch (TRL's signature), with one answer, with one group; or to make a function of such a kind."""
 
 Row = tuple[Task, Rollout]
 BATCH = ("prompts", "completions", "completion_ids")
@@ -131,7 +131,7 @@ def batch_arguments(signature: Signature, rows: Sequence[Row], options: Mapping[
 
 def _cell(task: Task, column: str) -> Any:
     columns = task.meta.get("columns", {})
-    return columns[column] if column in columns else (task.answer if column == "answer" else None)
+    return columns.get(column, task.answer if column == "answer" else None)
 
 
 def _prompt(task: Task, messages: bool | None) -> Any:

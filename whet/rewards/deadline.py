@@ -1,7 +1,7 @@
 """Foreign code under a deadline: a call that hangs ends in an error, not in a run that stands still.
 
-A call runs in a daemon thread of its own and is abandoned when its time is over; the error is meant to end the run. Code
-that never lets the interpreter go (a regular expression that backtracks without end) cannot be left this way.
+A call runs in a daemon thread of its own and is abandoned when its time is over; the error is meant to end the run.
+Code that never lets the interpreter go (a regular expression that backtracks without end) cannot be left this way.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class Overdue(Exception):
 class Caller:
     """Calls functions, plain and asynchronous, under a deadline.
 
-    What asynchronous functions return is awaited on one event loop in a thread of its own, started when first needed and
-    kept, so that their clients may keep connections between calls.
+    What asynchronous functions return is awaited on one event loop in a thread of its own, started when first needed
+    and kept, so that their clients may keep connections between calls.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Caller:
         self._process = 0
 
     async def call(self, function: Callable[[], Any], *, seconds: float) -> Any:
-        """What `function()` returns, or what its awaitable does; `Overdue` after `seconds`, its own exception as it is."""
+        """What `function()` returns, or what its awaitable does; `Overdue` after `seconds`, its exception as it is."""
         started = asyncio.get_running_loop().time()
         result = await _within(_in_thread(function), seconds)
         if inspect.isawaitable(result):

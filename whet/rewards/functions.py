@@ -1,8 +1,8 @@
 """Any Python function → a reward: its signature says how it is called, and what it returns is checked, row by row.
 
-    f(prompts, completions, **columns) → [float or None, …]     TRL's, for a batch; strings, or messages for conversations
-    f(task, rollout) → Score, float or None                     one answer at a time
-    f(group) → [Score, float or None, …]                        the siblings of one prompt together
+    f(prompts, completions, **columns) → [float or None, …]   TRL's, for a batch: strings, or messages in conversations
+    f(task, rollout) → Score, float or None                   one answer at a time
+    f(group) → [Score, float or None, …]                      the siblings of one prompt together
 
 Each may be a coroutine. None is "not applicable" and is never replaced by 0; true and false are 1 and 0; NaN, infinity,
 text and lists of the wrong length are errors. A function that raises or exceeds its deadline ends the run, by name.
@@ -86,8 +86,8 @@ class FunctionReward:
             return await self.caller.call(work, seconds=self.deadline)
         except Overdue:
             raise RewardError(
-                f"the reward {self.name} did not return within its deadline of {self.deadline:g} s, on {_which(rows)}; make "
-                "it faster, or raise deadline"
+                f"the reward {self.name} did not return within its deadline of {self.deadline:g} s, on {_which(rows)}; "
+                "make it faster, or raise deadline"
             ) from None
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError | KeyboardInterrupt):
@@ -118,8 +118,8 @@ class FunctionReward:
             )
         if len(values) != len(rows):
             raise RewardError(
-                f"the reward {self.name} returned {len(values)} values for {len(rows)} answers; one each is needed, and None "
-                "where it does not apply"
+                f"the reward {self.name} returned {len(values)} values for {len(rows)} answers; one each is needed, "
+                "and None where it does not apply"
             )
         return [self._score(value, row) for value, row in zip(values, rows, strict=True)]
 
@@ -141,8 +141,8 @@ class FunctionReward:
         number = float(value)
         if not math.isfinite(number):
             raise RewardError(
-                f"the reward {self.name} returned {number} on {_which([row])}; a reward is a finite number, or None where it "
-                "does not apply"
+                f"the reward {self.name} returned {number} on {_which([row])}; a reward is a finite number, or None "
+                "where it does not apply"
             )
         return number
 
@@ -155,7 +155,7 @@ def function_reward(
     floor: float = 0.0,
     options: Mapping[str, Any] | None = None,
 ) -> FunctionReward:
-    """A function in code as a reward. One that takes none of a reward's inputs is called once with `options` to make it.
+    """A function in code as a reward. One without a reward's inputs is called once with `options` to make it.
 
     >>> def brevity(completions, **kwargs): return [-float(len(c)) for c in completions]
     >>> function_reward(brevity).name
@@ -178,8 +178,8 @@ def _made(function: Callable[..., Any], options: Mapping[str, Any], name: str) -
     missing = [p for p in read_signature(function).required if p not in options]
     if missing:
         raise ConfigError(
-            f"{name} takes {', '.join(missing)}, which is neither a reward's input nor given as an option; a reward is called "
-            f"with {wanted}"
+            f"{name} takes {', '.join(missing)}, which is neither a reward's input nor given as an option; a reward is "
+            f"called with {wanted}"
         )
     try:
         made = function(**options)

@@ -23,8 +23,8 @@ ScoreHead = Callable[[TokenBatch, frozenset[str]], Views]
 class ModelReward:
     """The reward model's number for each rollout, read at its last token.
 
-    The sampled tokens are scored as they are where `renderer` is None, which asks for one vocabulary of policy and reward
-    model; with the reward model's own renderer, task and answer are rendered anew from their text.
+    The sampled tokens are scored as they are where `renderer` is None, which asks for one vocabulary of policy and
+    reward model; with the reward model's own renderer, task and answer are rendered anew from their text.
     """
 
     name: str
@@ -56,7 +56,7 @@ class ModelReward:
 
 
 def score_trees(model: ScoreHead, trees: Sequence[Tree], *, budget: int) -> list[float]:
-    """The scalar head's number for every rollout, in order; siblings share their prompt, pieces hold `budget` tokens."""
+    """The scalar head's number for every rollout, in order; siblings share a prompt, pieces hold `budget` tokens."""
     if not trees:
         return []
     batch = pack(trees)

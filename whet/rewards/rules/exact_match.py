@@ -13,7 +13,8 @@ def exact_match(task: Task, rollout: Rollout, *, case: bool = False) -> Score:
     Spaces at the ends and runs of spaces inside do not count; capital letters count only with `case`.
 
     >>> task = Task(id="t", messages=(), answer="New York")
-    >>> def says(text): return Rollout(task_id="t", tokens=(1, 2), mask=(False, True), source=("prompt", "sampled"), text=text)
+    >>> def says(text):
+    ...     return Rollout(task_id="t", tokens=(1, 2), mask=(False, True), source=("prompt", "sampled"), text=text)
     >>> exact_match(task, says(" new  york")).value, exact_match(task, says("in New York")).value
     (1.0, 0.0)
     >>> exact_match(task, says("new york"), case=True).value

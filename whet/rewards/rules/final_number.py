@@ -15,12 +15,14 @@ _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:/[1-9]\d*)?|[
 def final_number(task: Task, rollout: Rollout, *, mark: str = "####", need_mark: bool = False) -> Score:
     """1 where the last number of the text, behind the last `mark` if there is one, equals the reference; else 0.
 
-    Numbers are compared as numbers: 1,000 is 1000.0, 1/2 is 0.5, and spaces inside are none of them. Without a number in the text the value
-    is 0, as without a mark under `need_mark`; without a number in the reference it is None, for nothing could be right.
+    Numbers are compared as numbers: 1,000 is 1000.0 and 1/2 is 0.5. Without a number in the text the value is 0, as
+    without a mark under `need_mark`; without a number in the reference it is None, for nothing could be right.
 
     >>> task = Task(id="t", messages=(), answer="#### 1,072")
-    >>> def says(text): return Rollout(task_id="t", tokens=(1, 2), mask=(False, True), source=("prompt", "sampled"), text=text)
-    >>> [final_number(task, says(t)).value for t in ("48 + 1024 = 1072.0", "1072 is wrong, it is 7", "#### 1072 (of 5)", "")]
+    >>> def says(text):
+    ...     return Rollout(task_id="t", tokens=(1, 2), mask=(False, True), source=("prompt", "sampled"), text=text)
+    >>> texts = ("48 + 1024 = 1072.0", "1072 is wrong, it is 7", "#### 1072 (of 5)", "")
+    >>> [final_number(task, says(text)).value for text in texts]
     [1.0, 0.0, 0.0, 0.0]
     >>> final_number(task, says("1072"), need_mark=True).value
     0.0
@@ -28,7 +30,7 @@ def final_number(task: Task, rollout: Rollout, *, mark: str = "####", need_mark:
     wanted = _last_number((task.answer or "").rpartition(mark)[2])
     if wanted is None:
         return Score(value=None)
-    before, found, behind = rollout.text.rpartition(mark)
+    _, found, behind = rollout.text.rpartition(mark)
     if need_mark and not found:
         return Score(value=0.0)
     return Score(value=float(_last_number(behind) == wanted))
@@ -42,7 +44,7 @@ def _last_number(text: str) -> Decimal | None:
     >>> _last_number("7-5=2"), _last_number("7-5")
     (Decimal('2'), Decimal('5'))
     """
-    found = [m for m in _NUMBER.finditer(text)]
+    found = list(_NUMBER.finditer(text))
     if not found:
         return None
     last = found[-1]

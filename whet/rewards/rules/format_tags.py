@@ -12,7 +12,8 @@ def format_tags(task: Task, rollout: Rollout, *, tags: tuple[str, ...] = ("think
 
     Spaces around the tags are free, and what stands inside may be anything but empty.
 
-    >>> def says(text): return Rollout(task_id="t", tokens=(1, 2), mask=(False, True), source=("prompt", "sampled"), text=text)
+    >>> def says(text):
+    ...     return Rollout(task_id="t", tokens=(1, 2), mask=(False, True), source=("prompt", "sampled"), text=text)
     >>> task = Task(id="t", messages=())
     >>> format_tags(task, says("<think>2 and 3</think> <answer>5</answer>")).value
     1.0
