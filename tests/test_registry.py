@@ -301,6 +301,13 @@ def test_a_field_chooses_from_a_shelf_by_name_or_mapping(package: Package) -> No
         assert [below for below, _ in error["ctx"]["problems"]] == at
 
 
+def test_a_field_of_no_shelf_is_refused_when_its_class_is_made() -> None:
+    with pytest.raises(TypeError, match="a field of type Choice needs its shelf"):
+        type("Model", (BaseModel,), {"__annotations__": {"loss": Choice}})
+    with pytest.raises(TypeError, match="under another name than its own"):
+        type("Model", (BaseModel,), {"__annotations__": {"loss": Annotated[Choice, Choice("dpo")]}})
+
+
 def test_a_field_may_choose_from_either_of_two_shelves(package: Package) -> None:
     first = shelf_of(package(dpo=DPO)[0])
     second = shelf_of(package(kto="@preference_loss\ndef kto(): ...\n@preference_loss\ndef ipo(): ...\n")[0])

@@ -131,10 +131,11 @@ def load(
         layers.append(read_yaml(text, name="text", problems=problems))
     fitted = [fit(layer, model_type) for layer in layers]
     fitted += _overrides(model_type, overrides, problems)
-    tree = complete(Node(value={}, origin="default", place="the configuration"), model_type)
+    whole = str(file) if file is not None else "text" if text is not None else "the configuration"
+    tree = complete(Node(value={}, origin="default", place=whole), model_type)
     for layer in fitted:
         tree = merge(tree, layer, problems=problems)
-    tree = replace(complete(tree, model_type), place=str(file or ("text" if text is not None else "the configuration")))
+    tree = replace(complete(tree, model_type), place=whole)
     if values is not None:
         tree = _refer(tree, values, problems)
     try:
@@ -237,7 +238,7 @@ def _refer(tree: Node, values: Mapping[str, Any], problems: list[str]) -> Node:
     if isinstance(tree.value, list):
         return replace(tree, value=[_refer(child, values, problems) for child in tree.value])
     try:
-        return replace(tree, value=plain_value(resolve_references(tree.value, values)))
+        return layer_of(resolve_references(tree.value, values), origin=tree.origin, place=tree.place)
     except ConfigError as error:
         problems.append(f"{tree.place}: {error}")
         return tree

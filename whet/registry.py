@@ -79,6 +79,13 @@ class Choice:
     def __repr__(self) -> str:
         return f"Choice({', '.join([repr(self.name), *(f'{key}={value!r}' for key, value in self.options.items())])})"
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> CoreSchema:
+        """A field that names no shelf, or names one that its own name hides, could check nothing: refused."""
+        raise TypeError(
+            "a field of type Choice needs its shelf, Annotated[Choice, shelf], under another name than its own"
+        )
+
     def tree(self) -> dict[str, Any]:
         """The mapping form, `{name: ..., option: ...}`."""
         return {"name": self.name, **self.options}
