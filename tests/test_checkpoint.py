@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import random
 import shutil
@@ -16,6 +17,7 @@ from torch import nn
 
 from whet.errors import CheckpointError, RunError
 from whet.files import recover_folder, sweep, write_folder_atomically
+from whet.plain import json_hash, to_json
 from whet.train.checkpoint import Identity, Keep, best_step, load, load_latest, restore, save, state_of
 from whet.train.receive import load_optimizer, load_tensors
 
@@ -219,8 +221,8 @@ def test_a_component_whose_name_is_no_file_name_is_refused(tmp_path: Path) -> No
     ("other", "said"),
     [
         (
-            Identity(config={"optim": {"lr": 0.2}, "seed": 7}, tokenizer_hash="ab" * 32, data_fingerprint="cd" * 32),
-            "lr: 0.1 → 0.2",
+            Identity(config={**IDENTITY.config, "seed": 8}, tokenizer_hash="ab" * 32, data_fingerprint="cd" * 32),
+            r"config\.seed: 7 → 8",
         ),
         (Identity(config=IDENTITY.config, tokenizer_hash="ef" * 32, data_fingerprint="cd" * 32), "tokenizer: abab"),
         (Identity(config=IDENTITY.config, tokenizer_hash="ab" * 32, data_fingerprint="ef" * 32), "data: cdcd"),
@@ -239,9 +241,23 @@ def test_a_checkpoint_of_another_format_or_another_step_is_refused(tmp_path: Pat
         load_latest(tmp_path)
     os.rename(tmp_path / "step_9", path)
     manifest = path / "MANIFEST.json"
-    manifest.write_text(manifest.read_text().replace('"format": 1', '"format": 2'))
-    with pytest.raises(CheckpointError, match="changed after"):
+    for before, after in [('"format": 1', '"format": 2'), ("1e-06", "1E-06")]:
+        kept = manifest.read_text()
+        assert before in kept
+        manifest.write_text(kept.replace(before, after))
+        with pytest.raises(CheckpointError, match="changed after"):
+            load_latest(tmp_path)
+        manifest.write_text(kept)
+    about = {**json.loads(manifest.read_text()), "format": 2}
+    about["sha256"] = json_hash({key: value for key, value in about.items() if key != "sha256"})
+    manifest.write_text(to_json(about) + "\n")
+    with pytest.raises(CheckpointError, match="has format 2 and this version reads format 1"):
         load_latest(tmp_path)
+
+
+def test_checkpoints_of_every_format_so_far_still_load() -> None:
+    loaded = load_latest(Path(__file__).parent / "golden" / "checkpoints_1", identity=IDENTITY)
+    assert loaded is not None and loaded.step == 2 and same(loaded.state, state_at(2))
 
 
 # ------------------------------------------------------------------------------------------------------------- damage

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from whet.errors import RunError
-from whet.files import replace_file, sweep
+from whet.files import OsFiles, replace_file, sweep
 from whet.journal import Journal
 from whet.plain import differences, json_hash, to_json, to_yaml
 from whet.rows import ROLLOUT_COLUMNS, ROLLOUT_EXTRAS
@@ -118,10 +118,8 @@ def test_yaml_reads_back_as_the_config() -> None:
 
 
 def test_a_run_describes_itself(tmp_path: Path) -> None:
-    environment = describe_environment(threads=1)
-    with RunDir.create(
-        tmp_path / "deep" / "a", CONFIG, origins={"optim.lr": "command line"}, environment=environment
-    ) as run:
+    environment, origins = describe_environment(threads=1), {"optim.lr": "command line"}
+    with RunDir.create(tmp_path / "deep" / "a", CONFIG, origins=origins, environment=environment) as run:
         assert [row["event"] for row in run.rows("events")] == ["start"]
     read = RunDir.open(tmp_path / "deep" / "a")
     assert (read.config, read.origins, read.environment) == (CONFIG, origins, environment)
@@ -242,6 +240,7 @@ def test_metrics_refuse_clock_values_and_rows_need_a_step(tmp_path: Path) -> Non
         with pytest.raises(RunError, match="nan"):
             run.append("metrics", {"step": 1, "loss": float("nan")})
         assert not (run.path / "metrics.jsonl").exists()
+        run.append("metrics", {"step": 1, "kl/beta": 0.1, "lifetime": 2, "time/steps": 3})
 
 
 def test_steps_only_go_up(tmp_path: Path) -> None:
@@ -249,6 +248,35 @@ def test_steps_only_go_up(tmp_path: Path) -> None:
         run.commit(2, metrics={}, timing={})
     with RunDir.open(tmp_path / "a", mode="resume") as run, pytest.raises(RunError, match="step 1 comes after step 2"):
         run.commit(1, metrics={}, timing={})
+
+
+def test_a_step_with_a_metrics_row_is_whole(tmp_path: Path) -> None:
+    new(tmp_path / "a").close()
+    for n in (1, 2, 3):
+        files = crashes.failing_at(2 + n, errno.ENOSPC, only="write")  # after the probe's and the event's
+        with RunDir.open(tmp_path / "a", mode="resume", files=files) as run:
+            with pytest.raises(RunError, match="disk is full"):
+                run.commit(n, metrics={"loss": 1.0}, timing={}, rollouts=[rollout(n)])
+            assert run.last_step is None
+            run.truncate_after(0)
+
+
+def test_rows_are_durable_after_sync_and_the_journal_at_once(tmp_path: Path) -> None:
+    log: list[tuple[str, Any]] = []
+    files = crashes.ActingFiles(lambda _, name, arguments: log.append((name, arguments[0])))
+    with new(tmp_path / "a", files=files) as run:
+        run.commit(1, metrics={"loss": 1.0}, timing={}, rollouts=[rollout(1)])
+        written = {descriptor for name, descriptor in log[-6:] if name == "write"}
+        log.clear()
+        run.sync()
+        assert {descriptor for name, descriptor in log if name == "fsync"} >= written and len(written) == 3
+        assert log[-1] == ("fsync_folder", run.path)
+        log.clear()
+        run.journal.put(("a",), 1)
+        assert [name for name, _ in log] == ["append", "write", "fsync", "fsync_folder"]
+        log.clear()
+        run.journal.put(("b",), 1)
+        assert [name for name, _ in log] == ["write", "fsync"]
 
 
 def test_a_rollout_row_keeps_the_schema(tmp_path: Path) -> None:
@@ -405,6 +433,19 @@ def test_a_flipped_bit_in_the_journal_is_an_error_and_a_torn_end_is_not(journal:
     assert len(Journal(journal.path, writable=False)) == 2
 
 
+def test_a_torn_end_of_the_journal_is_set_aside_before_the_next_entry(tmp_path: Path) -> None:
+    with new(tmp_path / "a") as run:
+        run.journal.put_all([(("a",), 1), (("b",), 2)])
+    path = tmp_path / "a" / "journal.jsonl"
+    path.write_bytes(path.read_bytes()[:-9])
+    with RunDir.open(tmp_path / "a", mode="resume") as run:
+        assert ("a",) in run.journal and ("b",) not in run.journal
+        run.journal.put(("b",), 3)
+    journal = RunDir.open(tmp_path / "a").journal
+    assert (journal.get(("a",)), journal.get(("b",))) == (1, 3)
+    assert (tmp_path / "a" / "journal.set_aside-1.jsonl").read_bytes().startswith(b'{"key": ["b"]')
+
+
 def test_a_journal_that_could_not_be_made_durable_takes_nothing_more(tmp_path: Path) -> None:
     for only in ("write", "fsync"):
         path = tmp_path / f"{only}.jsonl"
@@ -464,6 +505,15 @@ def test_a_small_file_is_replaced_at_once(tmp_path: Path) -> None:
             assert n > 4 and target.read_bytes() == b"new"
             return
     pytest.fail("the replacement never came to its end")
+
+
+def test_a_write_that_takes_only_a_part_goes_on(tmp_path: Path) -> None:
+    class Short(OsFiles):
+        def write(self, descriptor: int, data: Any) -> int:
+            return super().write(descriptor, memoryview(data)[:3])
+
+    replace_file(tmp_path / "a", b"0123456789", files=Short())
+    assert (tmp_path / "a").read_bytes() == b"0123456789"
 
 
 def test_leftovers_are_swept_and_nothing_else(tmp_path: Path) -> None:

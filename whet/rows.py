@@ -48,14 +48,14 @@ ROLLOUT_EXTRAS: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 
-_TIME_WORDS: Final = ("seconds", "time", "timestamp", "per_second", "eta")
+_CLOCK_WORDS: Final = frozenset({"seconds", "second", "time", "timestamp", "eta"})
 
 
 def check_row(name: str, row: Row) -> None:
     if name in STEPPED and not isinstance(row.get("step"), int):
         raise RunError(f"a row of {name} needs its step, an int; got {row.get('step')!r}")
     if name == "metrics":
-        clocks = [key for key in row if key.rsplit("/", 1)[-1].endswith(_TIME_WORDS)]
+        clocks = [key for key in row if key.rsplit("/", 1)[-1].rsplit("_", 1)[-1] in _CLOCK_WORDS]
         if clocks:
             raise RunError(
                 f"metrics hold no clock values, so that equal runs have equal bytes: write {', '.join(clocks)} to "
