@@ -120,7 +120,7 @@ def execute(
     with _opened(folder, config, resume=resume, threads=threads()) as root, Interrupts() as interrupts:
         names = [stage.name for stage, _ in made.preview()]
         results: list[tuple[Stage, Result]] = []
-        with Live(0, made.name, plan=dict.fromkeys(names, 1.0), console=_console(shown=show)) as live:
+        with Live(0, made.name, plan=_planned(made), console=_console(shown=show)) as live:
             generator, result = made.generate(), None
             for number in range(1, len(names) + 1):
                 stage = next(generator) if result is None else generator.send(result)
@@ -184,20 +184,27 @@ def _stage(
             live.stage(stage.name, 0)
             began = time.monotonic()
             results = _work(folder, stage.name, loaded.value, live=live, interrupts=interrupts, objects=objects)
-            results["row"] = {"seconds": time.monotonic() - began, **results["row"]} if results.get("row") else None
+            results["numbers"] = {**results.get("numbers", {}), "seconds": time.monotonic() - began}
             folder.mark_done(results)
         else:
             live.skip(stage.name)
         done = folder.done
         assert done is not None
         files = {name: str(folder.path / place) for name, place in done.get("files", {}).items()}
-    return Result(stage=stage.name, values={**done.get("numbers", {}), **files, "row": done.get("row")})
+    return Result(stage=stage.name, values={**done.get("numbers", {}), **files}, rows=done.get("rows"))
 
 
 def _console(*, shown: bool) -> Any:
     from rich.console import Console
 
     return Console(stderr=True, quiet=not shown)
+
+
+def _planned(made: Plan) -> dict[str, float]:
+    """Each stage's expected seconds, by which the whole run's end is told; equal where the recipe names none."""
+    seconds = {stage.name: stage.seconds for stage, _ in made.preview()}
+    known = {name: s for name, s in seconds.items() if s is not None}
+    return known if len(known) == len(seconds) else dict.fromkeys(seconds, 1.0)
 
 
 def _work(
@@ -232,11 +239,25 @@ class Watched:
         self.live.update(step, metrics)
 
 
+def _row(stage: Stage, result: Result) -> dict[str, Any]:
+    """A stage's line in the table: the held-out numbers that have a column."""
+    numbers = result.values
+    return {
+        "stage": stage.name,
+        "reward": numbers.get("reward"),
+        "accuracy": numbers.get("accuracy", numbers.get("rewards/accuracies")),
+        "loss": numbers.get("mean_token_nll"),
+        "length": numbers.get("length"),
+        "seconds": numbers.get("seconds"),
+    }
+
+
 def _write_table(folder: Path, results: Sequence[tuple[Stage, Result]]) -> None:
     """The rows that stages left, with the columns that any of them fills."""
     from whet.report.table import COLUMNS, Column, Table
 
-    rows = [{"stage": stage.name, **dict(r.values["row"])} for stage, r in results if r.values.get("row")]
+    given = [r.rows for _, r in results if r.rows is not None]
+    rows = list(given[-1]) if given else [_row(stage, r) for stage, r in results]
     used = {key for row in rows for key, value in row.items() if value is not None}
     more = (
         Column(key="reward", title="held-out reward", format=".3f", note="mean reward on held-out prompts"),

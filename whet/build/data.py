@@ -39,20 +39,23 @@ def rows(config: DataConfig, objects: Objects) -> list[Row]:
     return list(read_rows(config))
 
 
+def lab_parts(config: DataConfig) -> list[tuple[str, str, int]]:
+    """(world, split, rows) of a lab name; `lab:chat+math/train` shares the rows among worlds."""
+    worlds, _, split = str(config.path).removeprefix("lab:").partition("/")
+    names = worlds.split("+")
+    return [(name, split or "train", (config.max_rows or LAB_ROWS) // len(names)) for name in names]
+
+
 def _lab(config: DataConfig) -> list[dict[str, Any]]:
     from whet.lab.data import demonstrations
 
-    world, _, split = str(config.path).removeprefix("lab:").partition("/")
-    made = demonstrations(world, split or "train", config.max_rows or LAB_ROWS, config.seed)
-    answers = {task.id: task for task in _lab_tasks(config)}
-    return [{**row, "answer": answers[row["id"]].answer, "meta": dict(answers[row["id"]].meta)} for row in made]
+    return [row for world, split, n in lab_parts(config) for row in demonstrations(world, split, n, config.seed)]
 
 
 def _lab_tasks(config: DataConfig) -> list[Task]:
     from whet.lab.data import tasks
 
-    world, _, split = str(config.path).removeprefix("lab:").partition("/")
-    return tasks(world, split or "train", config.max_rows or LAB_ROWS, config.seed)
+    return [task for world, split, n in lab_parts(config) for task in tasks(world, split, n, config.seed)]
 
 
 def is_lab(config: DataConfig) -> bool:
@@ -61,14 +64,20 @@ def is_lab(config: DataConfig) -> bool:
 
 
 def tasks(
-    config: DataConfig, decoder: Decoder, objects: Objects, note: Callable[[Report], None]
+    config: DataConfig,
+    decoder: Decoder,
+    objects: Objects,
+    note: Callable[[Report], None],
+    *,
+    held: DataConfig | None = None,
 ) -> tuple[list[Task], list[Task]]:
-    """(prompts to learn on, prompts held out)."""
-    renderer = renderer_of(decoder)
+    """(prompts to learn on, prompts held out: those of `held`, or the share `config.holdout`)."""
     if is_lab(config):
-        return split_tasks(_lab_tasks(config), config)
-    learned, held = split_rows(rows(config, objects), holdout=config.holdout, seed=config.seed)
-    return tuple(_each(part, lambda r: dataset.tasks(r, config=config, renderer=renderer), note) for part in (learned, held))  # type: ignore[return-value]
+        learned, rest = split_tasks(_lab_tasks(config), config)
+    else:
+        read = lambda r, renderer: dataset.tasks(r, config=config, renderer=renderer)  # noqa: E731
+        learned, rest = both(config, decoder, objects, note, read)
+    return learned, tasks(held, decoder, objects, note)[0] if held else rest
 
 
 def split_tasks(items: Sequence[Task], config: DataConfig) -> tuple[list[Task], list[Task]]:
@@ -91,12 +100,20 @@ Reader = Callable[[Sequence[Row], Renderer], tuple[list[Any], Report]]
 
 
 def both(
-    config: DataConfig, decoder: Decoder, objects: Objects, note: Callable[[Report], None], read: Reader
+    config: DataConfig,
+    decoder: Decoder,
+    objects: Objects,
+    note: Callable[[Report], None],
+    read: Reader,
+    *,
+    held: DataConfig | None = None,
 ) -> tuple[list[Any], list[Any]]:
-    """A dataset read one way, as (what is learned from, what is held out)."""
+    """A dataset read one way, as (what is learned from, what is held out: `held`, or the share `config.holdout`)."""
     renderer = renderer_of(decoder)
-    learned, held = split_rows(rows(config, objects), holdout=config.holdout, seed=config.seed)
-    return _each(learned, lambda r: read(r, renderer), note), _each(held, lambda r: read(r, renderer), note)
+    learned, rest = split_rows(rows(config, objects), holdout=config.holdout, seed=config.seed)
+    if held is not None:
+        rest = rows(held, objects)
+    return _each(learned, lambda r: read(r, renderer), note), _each(rest, lambda r: read(r, renderer), note)
 
 
 def pair_trees(pairs: Sequence[Pair]) -> list[Tree]:
@@ -145,7 +162,13 @@ TREES: Mapping[str, tuple[Callable[..., Any], Callable[[Sequence[Any]], list[Tre
 
 
 def trees(
-    config: DataConfig, decoder: Decoder, objects: Objects, note: Callable[[Report], None], *, kind: str
+    config: DataConfig,
+    decoder: Decoder,
+    objects: Objects,
+    note: Callable[[Report], None],
+    *,
+    kind: str,
+    held: DataConfig | None = None,
 ) -> tuple[list[Tree], list[Tree]]:
     """A dataset as the trees that a shelf's losses learn from: (learned, held out)."""
     if is_lab(config):
@@ -154,5 +177,5 @@ def trees(
             "(the quickstart's stage `pairs` makes one)"
         )
     read, grow = TREES[kind]
-    learned, held = both(config, decoder, objects, note, lambda r, renderer: read(r, renderer, config=config))
-    return grow(learned), grow(held) if held else []
+    learned, rest = both(config, decoder, objects, note, lambda r, to: read(r, to, config=config), held=held)
+    return grow(learned), grow(rest) if rest else []

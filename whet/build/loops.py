@@ -83,7 +83,7 @@ def train(
     interrupts: Interrupts | None = None,
     objects: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Run the loop of a configuration in its folder; returns what it made: files, numbers and a row of the table."""
+    """Run the loop of a configuration in its folder; returns what it made: files and numbers."""
     place = Place(
         run=run,
         watchers=[*watchers, *trackers(config.track, run.path)],
@@ -104,6 +104,7 @@ def _supervised(config: SupervisedConfig, place: Place) -> dict[str, Any]:
         place.objects,
         place.note,
         lambda rows, renderer: data.dataset.demonstrations(rows, renderer, config=config.data),
+        held=config.eval.data,
     )
     term = terms.likelihood(config.weigh)
     cursor, steps = _passes(config, len(learned))
@@ -111,7 +112,7 @@ def _supervised(config: SupervisedConfig, place: Place) -> dict[str, Any]:
     evaluate = _held_out(config, policy, [term], data.example_trees(held))
     session = _session(config, place, {"policy": learner}, evaluate, learned)
     supervised(session, learner, learned, cursor=cursor, steps=steps, budget=config.token_budget)
-    return _finished(place, policy, session)
+    return _finished(place, policy)
 
 
 def _reward_model(config: RewardModelConfig, place: Place) -> dict[str, Any]:
@@ -123,7 +124,7 @@ def _reward_model(config: RewardModelConfig, place: Place) -> dict[str, Any]:
     evaluate = _held_out(config, scorer, found, held)
     session = _session(config, place, {"reward": learner}, evaluate, learned)
     reward_model(session, learner, learned, cursor=cursor, steps=steps, budget=config.token_budget)
-    return _finished(place, scorer, session)
+    return _finished(place, scorer)
 
 
 def _offline(config: OfflineConfig, place: Place) -> dict[str, Any]:
@@ -138,7 +139,7 @@ def _offline(config: OfflineConfig, place: Place) -> dict[str, Any]:
     evaluate = _held_out(config, policy, found, held, reference=reference)
     session = _session(config, place, {"policy": learner}, evaluate, learned)
     offline(session, learner, learned, reference=reference, cursor=cursor, steps=steps, budget=config.token_budget)
-    return _finished(place, policy, session)
+    return _finished(place, policy)
 
 
 def _online(config: OnlineConfig, place: Place) -> dict[str, Any]:
@@ -148,7 +149,7 @@ def _online(config: OnlineConfig, place: Place) -> dict[str, Any]:
     reference = models.reference(config.reference, config.model, policy, seed=config.seed) if start else None
     if config.reference is not None and reference is None:
         raise ConfigError("reference is given, but kl.coef is 0, so nothing looks at it: set kl.coef or leave it out")
-    learned, held = data.tasks(config.data, policy, place.objects, place.note)
+    learned, held = data.tasks(config.data, policy, place.objects, place.note, held=config.eval.data)
     renderer = data.renderer_of(policy)
     engine = TorchEngine(policy, config.sampling, renderer.stop_ids)
     reward = build_rewards(
@@ -188,7 +189,7 @@ def _online(config: OnlineConfig, place: Place) -> dict[str, Any]:
         critic=critic,
         record=record,
     )
-    return _finished(place, policy, session)
+    return _finished(place, policy)
 
 
 def _actors(config: OnlineConfig, policy: Decoder) -> tuple[dict[str, Learner], Decoder | None]:
@@ -218,7 +219,7 @@ def _passes(config: PassConfig, n: int) -> tuple[Cursor, int]:
 def _trees(config: PassConfig, decoder: Decoder, place: Place, shelves: tuple[Any, ...]) -> tuple[list[Tree], list[Tree]]:
     name = config.loss.name  # pyright: ignore[reportAttributeAccessIssue]
     shelf = next(s for s in shelves if name in s.names())
-    return data.trees(config.data, decoder, place.objects, place.note, kind=shelf.kind)
+    return data.trees(config.data, decoder, place.objects, place.note, kind=shelf.kind, held=config.eval.data)
 
 
 def _held_out(
@@ -289,7 +290,7 @@ def _tokenizer_hash(parts: Mapping[str, HasState]) -> str:
     return json_hash([tokenizer.backend_tokenizer.to_str(), str(getattr(tokenizer, "chat_template", None))])
 
 
-def _finished(place: Place, decoder: Decoder, session: Session) -> dict[str, Any]:
+def _finished(place: Place, decoder: Decoder) -> dict[str, Any]:
     """Save the final folder without optimizer, and say what the stage made."""
 
     def write(folder: Path) -> None:
@@ -299,15 +300,7 @@ def _finished(place: Place, decoder: Decoder, session: Session) -> dict[str, Any
         write_folder_atomically(place.run.final, write)
     last = list(place.run.rows("evals"))[-1:]
     numbers = {k.removeprefix("eval/"): v for row in last for k, v in row.items() if k.startswith("eval/")}
-    seconds = sum(row.get("seconds", 0.0) for row in place.run.rows("timing"))
-    row = {
-        "reward": numbers.get("reward"),
-        "accuracy": numbers.get("accuracy", numbers.get("rewards/accuracies")),
-        "loss": numbers.get("mean_token_nll"),
-        "length": numbers.get("length"),
-        "seconds": seconds,
-    }
-    return {"files": {"model": "final"}, "numbers": numbers, "row": row}
+    return {"files": {"model": "final"}, "numbers": numbers}
 
 
 LOOPS: Mapping[type[LoopConfig], Callable[[Any, Place], dict[str, Any]]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -27,6 +27,8 @@ class Stage:
 
     name: str
     config: LoopConfig | MakeConfig
+    seconds: float | None = None
+    """What it is expected to take, for the progress display."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,8 @@ class Result:
 
     stage: str
     values: Mapping[str, Any] = field(default_factory=dict)
+    rows: Sequence[Mapping[str, Any]] | None = None
+    """The whole table of the run, where the stage made it."""
     known: bool = True
 
     def __getitem__(self, name: str) -> Any:

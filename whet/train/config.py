@@ -55,6 +55,8 @@ class EvalConfig(Config):
     """Steps between measurements; 0 measures only at the end."""
     rows: Positive = 256
     """Held-out rows (or prompts) measured, the same ones each time."""
+    data: DataConfig | None = None
+    """A held-out dataset of its own; by default the share `data.holdout`."""
 
 
 class CheckpointConfig(Config):

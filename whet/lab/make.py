@@ -1,0 +1,214 @@
+"""Stages that make artefacts in the lab: labelled pairs, and the judgement of every trained model by exact gold.
+
+Each is called as `f(folder, live=…, **arguments)` by a recipe and returns what it made: files, numbers, table rows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+
+from whet.data.render import Renderer
+from whet.eval.evaluate import Evaluation, evaluate, gold_win_rate
+from whet.eval.stats import Interval
+from whet.files import replace_file
+from whet.lab.annotators import BT
+from whet.lab.data import label_pairs, tasks
+from whet.lab.worlds import world
+from whet.models.config import ModelConfig
+from whet.models.io import load_policy, load_reward
+from whet.models.policy import Decoder
+from whet.models.tokenizer import context_length
+from whet.report.samples import sample_row, write_samples
+from whet.rewards.model import ModelReward
+from whet.rollout.config import SamplingConfig
+from whet.rollout.torch_engine import TorchEngine
+from whet.train.credit import pack_groups, token_column
+from whet.types import Group, NoiseKey, Request, Score, Task
+
+BUDGET = 16384
+
+
+class Gold:
+    """A world's exact reward as a reward."""
+
+    def __init__(self, name: str) -> None:
+        self.world = world(name)
+
+    async def __call__(self, groups: Sequence[Group]) -> list[Group]:
+        return [g.scored([self._score(g.task, r.text) for r in g.rollouts]) for g in groups]
+
+    def _score(self, task: Task, text: str) -> Score:
+        value, parts = self.world.gold(task, text)
+        return Score(value=value, parts=parts)
+
+
+def engine_of(policy: Decoder, *, max_new_tokens: int) -> tuple[TorchEngine, Renderer]:
+    """A sampler for a lab model at temperature 1, and how its prompts are rendered."""
+    renderer = Renderer(policy.tokenizer, stop_ids=policy.stop_ids, context=context_length(policy.config))
+    sampling = SamplingConfig(max_new_tokens=max_new_tokens, slots=128)
+    return TorchEngine(policy, sampling, renderer.stop_ids), renderer
+
+
+def pairs(
+    folder: Path,
+    *,
+    live: Any,
+    model: str,
+    world: str,
+    prompts: int,
+    held: int,
+    tau: float,
+    seed: int,
+    shuffled: bool = False,
+    max_new_tokens: int = 32,
+) -> dict[str, Any]:
+    """Two answers of `model` to each prompt, compared once by a noisy annotator: P(a) = σ((gold_a − gold_b) / tau).
+
+    Writes pairs.jsonl from training prompts and held.jsonl from test prompts. `ceiling` is the best accuracy that
+    anyone can reach on the held-out labels. With `shuffled` a fair coin decides every training label: the control.
+    """
+    policy = load_policy(ModelConfig(path=model), seed=seed).freeze()
+    annotator = BT(tau=tau, seed=seed)
+    numbers: dict[str, float] = {}
+    for name, split, count in (("pairs", "train", prompts), ("held", "test", held)):
+        chosen = tasks(world, split, count, seed + 1)
+        live.say(f"{count} prompts of lab:{world}/{split}: two answers each, compared by a noisy annotator")
+        rows, identical = label_pairs(_twice(policy, chosen, seed, split, max_new_tokens), annotator)
+        rows = _coin(rows, seed) if shuffled and name == "pairs" else rows
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        replace_file(folder / f"{name}.jsonl", text.encode())
+        numbers |= {f"{name}_rows": len(rows), f"{name}_identical": identical}
+        numbers |= {f"{name}_ceiling": sum(row["p_gold"] for row in rows) / len(rows)}
+    return {"files": {"pairs": "pairs.jsonl", "held": "held.jsonl"}, "numbers": numbers}
+
+
+def _twice(policy: Decoder, chosen: Sequence[Task], seed: int, stream: str, length: int) -> list[tuple[Task, str, str]]:
+    engine, renderer = engine_of(policy, max_new_tokens=length)
+    requests = [
+        Request(prompt=renderer.prompt(t), key=NoiseKey(seed=seed, stream=f"pairs/{stream}", step=0, task=t.id), n=2)
+        for t in chosen
+    ]
+    drawn = engine.sample(requests)
+    return [(task, a.text, b.text) for task, (a, b) in zip(chosen, drawn, strict=True)]
+
+
+def _coin(rows: Sequence[Mapping[str, Any]], seed: int) -> list[dict[str, Any]]:
+    coin = Random(f"shuffled/{seed}")
+    return [
+        {**row, "chosen": row["rejected"], "rejected": row["chosen"]} if coin.random() < 0.5 else dict(row)
+        for row in rows
+    ]
+
+
+def judge(
+    folder: Path,
+    *,
+    live: Any,
+    models: Sequence[Mapping[str, Any]],
+    prompts: int,
+    seed: int,
+    max_new_tokens: int = 32,
+    shown: int = 6,
+) -> dict[str, Any]:
+    """Evaluate every model on held-out prompts of its world by exact gold; one table row each.
+
+    An entry has stage, world, model, seconds; `proxy` (a reward model's folder) where one was trained on; `before` (the
+    stage that it began from) where it is compared; `k` answers per prompt; `accuracy` for a reward model, which is not sampled from.
+    """
+    done: dict[str, Evaluation] = {}
+    decoders: dict[str, Decoder] = {}
+    rows: list[dict[str, Any]] = []
+    samples: list[dict[str, Any]] = []
+    for entry in models:
+        stage, before = entry["stage"], entry.get("before")
+        if "accuracy" in entry:
+            rows.append({"stage": stage, "accuracy": entry["accuracy"], "seconds": entry["seconds"]})
+            continue
+        live.say(f"judging {stage} on {prompts} held-out prompts of lab:{entry['world']}")
+        policy = load_policy(ModelConfig(path=entry["model"]), seed=seed).freeze()
+        found = _evaluated(policy, entry, prompts=prompts, seed=seed, length=max_new_tokens)
+        done[stage], decoders[stage] = found, policy
+        versus = gold_win_rate(found, done[before], seed=seed) if before else None
+        kl = _kl(policy, decoders[before], found) if before else None
+        rows.append(_row(entry, found, versus, kl))
+        samples += _samples(stage, found, shown, policy)
+    write_samples(folder.parents[1], samples)
+    text = json.dumps({stage: found.json() for stage, found in done.items()})
+    replace_file(folder / "evaluations.json", text.encode())
+    return {"files": {"evaluations": "evaluations.json"}, "numbers": _flat(rows), "rows": rows}
+
+
+def _evaluated(policy: Decoder, entry: Mapping[str, Any], *, prompts: int, seed: int, length: int) -> Evaluation:
+    engine, renderer = engine_of(policy, max_new_tokens=length)
+    name = entry["world"]
+    gold = Gold(name)
+    k = entry.get("k", 1)
+    reward: Any = gold
+    if entry.get("proxy"):
+        scorer = load_reward(ModelConfig(path=entry["proxy"]), seed=seed).freeze()
+        reward = ModelReward(name="reward_model", model=scorer, budget=BUDGET)
+    asked = tasks(name, "test", prompts, seed)
+    return evaluate(engine, asked, renderer.prompt, reward, k=k, seed=seed, gold=gold)
+
+
+def _samples(stage: str, found: Evaluation, shown: int, policy: Decoder) -> list[dict[str, Any]]:
+    """The first answer to the first prompts, with the parts of its exact reward."""
+    judged = asyncio.run(Gold(found.groups[0].task.meta["world"])(found.groups[:shown]))
+    return [
+        sample_row(
+            group.task,
+            group.rollouts[0],
+            _with_parts(seen.scores[0], exact.scores[0]),
+            stage=stage,
+            decode=policy.tokenizer.decode,
+            gold=exact.scores[0].value if exact.scores[0] else None,
+        )
+        for group, seen, exact in zip(found.groups, found.groups, judged, strict=False)
+    ]
+
+
+def _with_parts(score: Score | None, exact: Score | None) -> Score | None:
+    return replace(score, parts=exact.parts) if score and exact else score
+
+
+def _kl(policy: Decoder, before: Decoder, found: Evaluation) -> float:
+    """Mean over answers of Σ_t log π(y_t) − log π_before(y_t), on answers sampled from π."""
+    batch, _ = pack_groups(found.groups)
+    with torch.no_grad():
+        after = token_column(policy, batch, "logprobs", budget=BUDGET)
+        start = token_column(before, batch, "logprobs", budget=BUDGET)
+    return float((after - start).sum()) / batch.rows
+
+
+def _row(entry: Mapping[str, Any], found: Evaluation, versus: Interval | None, kl: float | None) -> dict[str, Any]:
+    at = found.pass_at
+    return {
+        "stage": entry["stage"],
+        "win_rate": versus.json() if versus else None,
+        "gold": found.gold_reward.value if found.gold_reward else None,
+        "proxy": found.reward.value if entry.get("proxy") and found.reward else None,
+        "kl": kl,
+        "length": found.length.value,
+        "pass_at_1": at[1].json() if 1 in at else None,
+        "pass_at_8": at[8].json() if 8 in at else None,
+        "seconds": entry["seconds"],
+    }
+
+
+def _flat(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """STAGE/NUMBER for every number of the table: what a test or a later stage looks at."""
+    out: dict[str, float] = {}
+    for row in rows:
+        for key, value in row.items():
+            number = value["value"] if isinstance(value, Mapping) else value
+            if isinstance(number, int | float):
+                out[f"{row['stage']}/{key}"] = float(number)
+    return out

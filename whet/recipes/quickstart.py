@@ -1,0 +1,141 @@
+"""Everything on the embedded model: SFT, a reward model from noisy preferences, GRPO against it and against a verifier, DPO.
+
+Leaves out what needs more than minutes: several seeds, best-of-n, over-optimisation.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from whet.config import Config
+from whet.data.config import DataConfig
+from whet.models.config import ModelConfig
+from whet.recipes import recipe
+from whet.recipes.stage import MakeConfig, Stage, Stages
+from whet.registry import Choice
+from whet.rewards.config import RewardConfig
+from whet.rollout.config import SamplingConfig
+from whet.train.config import EvalConfig, KLConfig, OfflineConfig, OnlineConfig, OptimConfig, RewardModelConfig, SupervisedConfig
+
+Count = Annotated[int, Field(gt=0)]
+
+
+class QuickstartParams(Config):
+    """What the quickstart may be told."""
+
+    seed: int = 0
+    """All randomness follows from it."""
+    demonstrations: Count = 3000
+    """Examples of fine-tuning, half of each world."""
+    pairs: Count = 2000
+    """Prompts whose two answers an annotator compares."""
+    tau: Annotated[float, Field(gt=0)] = 0.5
+    """The annotator's noise: it prefers a with probability σ((gold_a − gold_b) / tau)."""
+    steps: Count = 40
+    """Steps of each GRPO stage."""
+    prompts: Count = 200
+    """Held-out prompts that every model is judged on."""
+    shuffled: bool = False
+    """Let a fair coin decide the training labels: the control."""
+
+
+@recipe
+def quickstart(params: QuickstartParams) -> Stages:
+    """SFT → reward model → GRPO (with KL) and DPO on a chat world; GRPO against a verifier on arithmetic; judged by gold.
+
+    whet quickstart
+    """
+    seed = params.seed
+    sft = yield Stage(name="sft", config=_sft(params), seconds=25)
+    pairs = yield Stage(name="pairs", config=_make("pairs", _pairs(params, sft.model)), seconds=20)
+    reward = yield Stage(
+        name="reward",
+        config=RewardModelConfig(
+            model=ModelConfig(path=sft.model),
+            data=DataConfig(path=pairs["pairs"], seed=seed),
+            optim=OptimConfig(lr=1e-3, schedule="linear", warmup=10),
+            eval=EvalConfig(rows=1000, data=DataConfig(path=pairs["held"], seed=seed)),
+            epochs=3,
+            seed=seed,
+        ),
+        seconds=40,
+    )
+    grpo = yield Stage(name="grpo", config=_grpo(params, sft.model, "chat", f"model:{reward.model}", kl=0.02), seconds=60)
+    math = yield Stage(name="grpo_math", config=_grpo(params, sft.model, "math", "lab:math", kl=0.0), seconds=40)
+    dpo = yield Stage(
+        name="dpo",
+        config=OfflineConfig(
+            model=ModelConfig(path=sft.model),
+            data=DataConfig(path=pairs["pairs"], seed=seed),
+            loss=Choice("dpo", {"beta": 0.1}),
+            optim=OptimConfig(lr=3e-4, schedule="linear", warmup=10),
+            epochs=2,
+            seed=seed,
+        ),
+        seconds=40,
+    )
+    chat: dict[str, Any] = {"world": "chat", "proxy": reward.model}
+    arithmetic: dict[str, Any] = {"world": "math", "k": 8}
+    models = [
+        {**chat, "stage": "sft", "model": sft.model, "seconds": sft["seconds"]},
+        {"stage": "reward", "accuracy": reward["accuracy"], "seconds": reward["seconds"]},
+        {**chat, "stage": "grpo", "model": grpo.model, "before": "sft", "seconds": grpo["seconds"]},
+        {**chat, "stage": "dpo", "model": dpo.model, "before": "sft", "seconds": dpo["seconds"]},
+        {**arithmetic, "stage": "sft, arithmetic", "model": sft.model, "seconds": sft["seconds"]},
+        {
+            **arithmetic,
+            "stage": "grpo, arithmetic",
+            "model": math.model,
+            "before": "sft, arithmetic",
+            "seconds": math["seconds"],
+        },
+    ]
+    yield Stage(
+        name="judge",
+        config=_make("judge", {"models": models, "prompts": params.prompts, "seed": seed}),
+        seconds=30,
+    )
+
+
+def _make(function: str, arguments: dict[str, Any]) -> MakeConfig:
+    return MakeConfig(function=f"whet.lab.make:{function}", arguments=arguments)
+
+
+def _sft(params: QuickstartParams) -> SupervisedConfig:
+    return SupervisedConfig(
+        model=ModelConfig(path="lab:base"),
+        data=DataConfig(path="lab:chat+math/train", max_rows=params.demonstrations, seed=params.seed),
+        optim=OptimConfig(lr=1e-3, schedule="linear", warmup=5),
+        batch=64,
+        seed=params.seed,
+    )
+
+
+def _pairs(params: QuickstartParams, model: str) -> dict[str, Any]:
+    return {
+        "model": model,
+        "world": "chat",
+        "prompts": params.pairs,
+        "held": 1000,
+        "tau": params.tau,
+        "seed": params.seed,
+        "shuffled": params.shuffled,
+    }
+
+
+def _grpo(params: QuickstartParams, model: str, world: str, reward: str, *, kl: float) -> OnlineConfig:
+    return OnlineConfig(
+        model=ModelConfig(path=model),
+        data=DataConfig(path=f"lab:{world}/train", max_rows=2000, seed=params.seed),
+        rewards=(RewardConfig(function=reward),),
+        sampling=SamplingConfig(max_new_tokens=32 if world == "chat" else 8, slots=256),
+        optim=OptimConfig(lr=3e-4),
+        steps=params.steps,
+        prompts=32,
+        group=8,
+        advantage=Choice("group_zscore"),
+        kl=KLConfig(coef=kl),
+        seed=params.seed,
+    )
