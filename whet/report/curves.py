@@ -40,7 +40,7 @@ class Figure:
 
 
 def figures(metrics: Sequence[Row], evals: Sequence[Row] = ()) -> list[Figure]:
-    """The plots of a stage: families first, held-out evaluations next, everything else folded."""
+    """The plots of a stage: held-out evaluations first, the families next, everything else folded."""
     names = list(dict.fromkeys(key for row in metrics for key in row if key != "step"))
     numeric = [name for name in names if any(is_number(row.get(name)) for row in metrics)]
     families: dict[str, list[str]] = {}
@@ -51,8 +51,8 @@ def figures(metrics: Sequence[Row], evals: Sequence[Row] = ()) -> list[Figure]:
     main = [title for title in order if title in families]
     rest = [title for title in families if title not in order]
     return [
-        *(f for title in main for f in _split(title, [curve(metrics, name) for name in families[title]], main=True)),
         *_split("Held-out", eval_series(evals), main=True),
+        *(f for title in main for f in _split(title, [curve(metrics, name) for name in families[title]], main=True)),
         *(f for title in rest for f in _split(title, [curve(metrics, name) for name in families[title]], main=False)),
     ]
 
@@ -73,8 +73,10 @@ def _is_spread(name: str, names: Sequence[str]) -> bool:
 
 
 def curve(metrics: Sequence[Row], name: str) -> Series:
-    """One metric over the steps, with ± its standard deviation as a band where that was logged beside it."""
-    points = tuple((float(row["step"]), float(row[name])) for row in metrics if is_number(row.get(name)))
+    """One metric over the steps, null as a gap, with ± its standard deviation as a band where that was logged too."""
+    points = tuple(
+        (float(row["step"]), float(row[name]) if is_number(row[name]) else math.nan) for row in metrics if name in row
+    )
     stem = name.removesuffix("/mean")
     spread = f"{stem}/std"
     band = tuple(
@@ -120,11 +122,7 @@ def _split(title: str, series: Iterable[Series], *, main: bool) -> list[Figure]:
             piles.append([one])
         else:
             pile.append(one)
-    alone = [len(piles) > 1 and len(pile) == 1 for pile in piles]
-    return [
-        Figure(title=f"{title}: {pile[0].name}" if single else title, series=tuple(pile), main=main)
-        for pile, single in zip(piles, alone, strict=True)
-    ]
+    return [Figure(title=title, series=tuple(pile), main=main) for pile in piles]
 
 
 def _same_scale(series: Sequence[Series]) -> bool:

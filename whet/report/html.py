@@ -110,9 +110,10 @@ def _cell(value: Any, form: str, *, left: bool) -> Cell:
 def track(value: float, low: float, high: float) -> Markup:
     """An interval on a line from 0 to 1, with a mark at one half."""
     return Markup(
-        '<svg class="track" viewBox="0 0 100 10" aria-hidden="true"><line class="axis" x1="0" x2="100" y1="5" y2="5"/>'
+        '<svg class="track" viewBox="0 0 100 10" preserveAspectRatio="xMinYMid" aria-hidden="true">'
+        '<line class="axis" x1="0" x2="100" y1="5" y2="5"/>'
         '<line class="half" x1="50" x2="50" y1="1" y2="9"/><line class="reach" x1="{:.1f}" x2="{:.1f}" y1="5" y2="5"/>'
-        '<circle class="at" cx="{:.1f}" cy="5" r="3"/></svg>'
+        '<circle class="at" cx="{:.1f}" cy="5" r="2.2"/></svg>'
     ).format(low * 100, high * 100, value * 100)
 
 

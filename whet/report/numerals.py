@@ -13,7 +13,7 @@ def number(value: float) -> str:
     """Three significant digits, no needless zeros, a true minus sign.
 
     >>> [number(x) for x in (0.12345, -2.0, 1234.5, 0.00012345, 2_500_000.0, 0.0)]
-    ['0.123', '−2', '1234', '0.000123', '2.5M', '0']
+    ['0.123', '−2', '1234', '1.23e−4', '2.5M', '0']
     >>> number(float("nan")), number(float("-inf"))
     ('not a number', '−∞')
     """
@@ -26,9 +26,17 @@ def number(value: float) -> str:
         text = f"{value / 1e6:.3g}M" if size < 1e9 else f"{value:.3g}"
     elif size >= 1000:
         text = f"{value:.0f}"
+    elif 0 < size < 1e-3:
+        text = _power(value)
     else:
         text = f"{value:.3g}"
-    return text.replace("-", MINUS, 1) if value < 0 else text
+    return text.replace("-", MINUS)
+
+
+def _power(value: float) -> str:
+    """Three digits and a power of ten, in the fewest characters."""
+    digits, power = f"{value:.2e}".split("e")
+    return f"{float(digits):g}e{int(power)}"
 
 
 def percent(share: float) -> str:

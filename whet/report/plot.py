@@ -11,8 +11,8 @@ from markupsafe import Markup, escape
 
 from whet.report.numerals import number
 
-WIDTH, HEIGHT = 360, 190
-LEFT, RIGHT, TOP, BOTTOM = 46, 10, 8, 30
+WIDTH, HEIGHT = 360, 184
+LEFT, RIGHT, TOP, BOTTOM = 46, 10, 8, 22
 SMOOTH_FROM = 40
 """Series of this many points are drawn faint, with their running mean over them."""
 MOST_POINTS = 400
@@ -115,7 +115,7 @@ def frame_of(series: Sequence[Series]) -> Frame | None:
     if not xs:
         return None
     low, high = min(ys), max(ys)
-    room = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
+    room = 0.06 * (high - low) or 0.5 * abs(high) or 1.0
     bottom = 0.0 if 0 <= low <= 0.25 * high else low - room  # a curve near nought starts there
     wide = max(xs) - min(xs) or 1.0
     return Frame(x=(min(xs), min(xs) + wide), y=(bottom, high + room))
@@ -144,7 +144,7 @@ def _axes(frame: Frame, x_label: str) -> Markup:
         parts.append(f'<text class="tick" x="{at:.1f}" y="{HEIGHT - BOTTOM + 14}" text-anchor="middle">{x:.0f}</text>')
     parts.append(
         f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{HEIGHT - BOTTOM}" y2="{HEIGHT - BOTTOM}"/>'
-        f'<text class="tick" x="{WIDTH - RIGHT}" y="{HEIGHT - 4}" text-anchor="end">{escape(x_label)}</text>'
+        f'<text class="tick" x="0" y="{HEIGHT - BOTTOM + 14}">{escape(x_label)}</text>'
     )
     return Markup("".join(parts))
 
@@ -179,7 +179,7 @@ def _hovers(series: Sequence[Series], frame: Frame) -> Markup:
     values: dict[float, list[str]] = {}
     for s in series:
         for x, y in s.points:
-            values.setdefault(x, []).append(f"{s.name} {number(y)}")
+            values.setdefault(x, []).append(f"{s.name} {number(y) if math.isfinite(y) else 'not measured'}")
     steps = sorted(values)
     steps = steps[:: -(-len(steps) // MOST_HOVERS)]
     middles = [(frame.across(a) + frame.across(b)) / 2 for a, b in pairwise(steps)]
