@@ -9,6 +9,7 @@ window its configuration names, and every hidden state and logit must equal the 
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 6e-2, tor
 """Largest difference allowed, relative to the largest hidden state, by precision."""
 
 LAYER_TYPES = {"full_attention", "sliding_attention", "attention"}
-STATEFUL = ("conv", "mamba", "ssm", "delta", "linear_attn", "recurrent", "rwkv", "retention")
+STATEFUL = re.compile("Conv(?!1D)|Mamba|SSM|Delta|LinearAttention|Recurrent|Rwkv|Retention")
 
 
 class ForestUnsupported(ModelError):
@@ -148,9 +149,9 @@ def _check_layers(decoder: Decoder, name: str) -> None:
     if getattr(decoder.config, "use_bidirectional_attention", None):
         raise ForestUnsupported(f"{name} attends in both directions, which a forest cannot serve")
     for at, module in decoder.backbone.named_modules():
-        kind = type(module).__name__.lower()
-        if isinstance(module, torch.nn.Conv1d) or (kind != "conv1d" and any(word in kind for word in STATEFUL)):
-            raise ForestUnsupported(f"{name} carries state along the sequence ({at} is a {type(module).__name__})")
+        kind = type(module).__name__
+        if STATEFUL.search(kind):
+            raise ForestUnsupported(f"{name} carries state along the sequence ({at} is a {kind})")
 
 
 def _check_windows(decoder: Decoder, plan: ForestPlan, name: str) -> None:
