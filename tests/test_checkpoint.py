@@ -324,6 +324,8 @@ def test_a_broken_newest_falls_back_is_reported_and_steps_aside_for_its_successo
     assert [(path.name, "policy.json" in reason) for path, reason in loaded.rejected] == [("step_3", True)]
     save(tmp_path, 3, state_at(3), identity=IDENTITY, keep=Keep(last=3))
     assert names(tmp_path) == ["broken_step_3-1", "step_1", "step_2", "step_3"]
+    with pytest.raises(CheckpointError, match=r"broken_step_3-1 is not whole \(it says it is step 3"):
+        load(tmp_path / "broken_step_3-1")
     again = load_latest(tmp_path)
     assert again is not None and again.step == 3 and not again.rejected
 

@@ -153,17 +153,24 @@ def _make_way(folder: Path, step: int, files: Files) -> None:
     for later, path in _steps(folder):
         if later < step:
             continue
-        reason = _reason_against(path)
-        if reason is None:
+        if _is_whole(path):
             raise CheckpointError(
-                f"{path} is a good checkpoint, so step {step} is not saved beside it; resume from it or use another "
-                "folder"
+                f"{path} is a good checkpoint, so step {step} is not saved beside it; "
+                "resume from it or use another folder"
             )
         number = 1
         while (aside := folder / f"broken_{path.name}-{number}").exists():
             number += 1
         files.rename(path, aside)
         files.fsync_folder(folder)
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        _verified(path)
+    except CheckpointError:
+        return False
+    return True
 
 
 def _check_space(folder: Path, size: int, files: Files) -> None:
@@ -255,10 +262,12 @@ def load_latest(folder: Path, *, identity: Identity | None = None) -> Loaded | N
     """
     rejected: list[tuple[Path, str]] = []
     for _, path in reversed(_steps(folder)):
-        reason = _reason_against(path)
-        if reason is None:
-            return load(path, identity=identity, rejected=tuple(rejected))
-        rejected.append((path, reason))
+        try:
+            about = _verified(path)
+        except CheckpointError as error:
+            rejected.append((path, str(error)))
+        else:
+            return _assemble(path, about, identity, tuple(rejected))
     if not rejected:
         return None
     reasons = "; ".join(f"{path.name}: {reason}" for path, reason in rejected)
@@ -268,10 +277,18 @@ def load_latest(folder: Path, *, identity: Identity | None = None) -> Loaded | N
     )
 
 
-def load(path: Path, *, identity: Identity | None = None, rejected: tuple[tuple[Path, str], ...] = ()) -> Loaded:
+def load(path: Path, *, identity: Identity | None = None) -> Loaded:
     """One checkpoint by its folder, verified; see `load_latest`."""
-    about = _read_manifest(path)
-    _verify_files(path, about)
+    try:
+        about = _verified(path)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path} is not whole ({error}); load another or restore it from a copy") from error
+    return _assemble(path, about, identity, ())
+
+
+def _assemble(
+    path: Path, about: dict[str, Any], identity: Identity | None, rejected: tuple[tuple[Path, str], ...]
+) -> Loaded:
     if identity is not None:
         _check_identity(path, about, identity)
     state = {name: _read_component(path, name, about["files"]) for name in about["components"]}
@@ -289,13 +306,11 @@ def _read_component(path: Path, name: str, names: Collection[str]) -> dict[str, 
         raise CheckpointError(f"{path}, component {name}: {error}") from error
 
 
-def _reason_against(path: Path) -> str | None:
-    """Why a checkpoint must not be used, or None."""
-    try:
-        _verify_files(path, _read_manifest(path))
-    except CheckpointError as error:
-        return str(error)
-    return None
+def _verified(path: Path) -> dict[str, Any]:
+    """The manifest of a checkpoint whose every byte is as it was written; otherwise an error with the reason."""
+    about = _read_manifest(path)
+    _verify_files(path, about)
+    return about
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
