@@ -17,7 +17,7 @@ from whet.errors import ConfigError
 from whet.registry import Choice, Either, Shelf
 from whet.tree import plain, read_override, read_yaml, write_yaml
 
-FAST = settings(max_examples=80, deadline=None, derandomize=True, database=None)
+FAST = settings(max_examples=50, deadline=None, derandomize=True, database=None)
 
 
 def shelf(kind: str, *functions: Any) -> Shelf:
@@ -146,6 +146,10 @@ def test_another_name_drops_the_options_of_the_former_choice() -> None:
     model = "model: {path: a}\n"
     for order in (["loss=ipo", "loss.tau=0.7"], ["loss.tau=0.7", "loss=ipo"]):
         assert load(Loop, text=model, overrides=order).value.loss == Choice("ipo", {"tau": 0.7})
+    assert given_in(load(Loop, text=model, overrides=["loss=ipo"])) == {
+        "model.path": "file text:1",
+        "loss.name": "command line",
+    }
     text = model + "loss: {name: dpo, beta: 0.2}\n"
     assert load(Loop, text=text, overrides=["loss=ipo"]).value.loss == Choice("ipo", {"tau": 0.1})
     assert load(Loop, text=text, overrides=["loss=kto"]).value.loss.options["beta"] == 0.1
@@ -442,7 +446,8 @@ def test_dump_shows_origins_behind_values() -> None:
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.sampled_from(
-    [*"null yes 1e-5 - a:b a: [x] 007 ~ ' \" # *x --- ... ? 1_0 .inf".split(), "a: b", "a #b", "\n", "\x85", "\ufeff", "a\n"]
+    ["null", "yes", "1e-5", "-", "a:b", "a:", "[x]", "007", "~", "'", '"', "#", "*x", "---", "...", "?", "1_0", ".inf",
+     "a: b", "a #b", "\n", "\x85", "\ufeff", "a\n"]
 )  # fmt: skip
 choices = st.one_of(
     st.builds(lambda beta: pair_loss.choose("dpo", beta=beta), st.floats(-1e300, 1e300)),
@@ -535,7 +540,9 @@ def test_fields_of_two_kinds_say_what_each_would_take() -> None:
         both: Lora | str = "x"
         either: bool | Lora = True
         words: list[str] = Field(default_factory=list)
+        switch: bool | Lora | None = None
 
+    assert load(Mixed, overrides=["switch=false"]).value.switch is False
     assert load(Mixed, overrides=["either=false", "both.rank=3", "words=[a]"]).value == Mixed(
         either=False, both=Lora(rank=3), words=["a"]
     )

@@ -281,7 +281,8 @@ def test_a_file_from_outside_joins_every_shelf_it_decorates_for(package: Package
 def test_a_choice_is_a_value() -> None:
     choice = Choice("dpo", {"beta": 0.2})
     assert choice == Choice("dpo", {"beta": 0.2}) != Choice("dpo", {"beta": 0.3})
-    assert hash(choice) == hash(Choice("dpo", {"beta": 0.2})) and pickle.loads(pickle.dumps(choice)) == choice
+    assert repr(choice) == "Choice('dpo', beta=0.2)" and hash(Choice("a", {"k": 1})) == hash(Choice("a", {"k": 1.0}))
+    assert pickle.loads(pickle.dumps(choice)) == choice
     with pytest.raises(TypeError):
         choice.options["beta"] = 1  # type: ignore[index]
 

@@ -71,7 +71,7 @@ class Choice:
         object.__setattr__(self, "options", MappingProxyType(dict(self.options)))
 
     def __hash__(self) -> int:
-        return hash((self.name, repr(sorted(self.options.items()))))
+        return hash(self.name)
 
     def __reduce__(self) -> tuple[type[Choice], tuple[str, dict[str, Any]]]:
         return Choice, (self.name, dict(self.options))
