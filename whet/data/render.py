@@ -44,7 +44,7 @@ class Renderer:
                 "or eos_token_id in the model's generation_config.json"
             )
         self.stop = ids[0]
-        self._specials = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
+        self._specials = _specials(tokenizer)
         ends = _turn_ends(self.template, self._specials) if self.template.source else ()
         self.stop_ids: tuple[int, ...] = tuple(dict.fromkeys([*ids, *ends]))
         self._frame = _frame(self.template, self._specials, tokenizer)
@@ -239,12 +239,13 @@ def plain_answer(answer: Sequence[Message], form: Form) -> str:
 def _rollout(task_id: str, prompt: tuple[int, ...], parts: Sequence[tuple[list[int], bool]], text: str) -> Rollout:
     """Prompt tokens, then parts that count or do not."""
     tokens, mask = list(prompt), [False] * len(prompt)
-    source: list[TokenSource] = []
-    source += ["prompt" for _ in prompt]
+    asked: TokenSource = "prompt"
+    source = [asked] * len(prompt)
     for ids, counts in parts:
+        writer: TokenSource = "sampled" if counts else "template"
         tokens += ids
         mask += [counts] * len(ids)
-        source += ["sampled" if counts else "template" for _ in ids]
+        source += [writer] * len(ids)
     if not any(mask):
         raise RowFault("has an answer that encodes to no token")
     if not mask or mask[0]:
@@ -270,6 +271,12 @@ def _leading(tokenizer: Any) -> int | None:
     return int(bos) if bos is not None and ids[:1] == [bos] else None
 
 
+def _specials(tokenizer: Any) -> dict[str, int]:
+    """Every control token: those with a role, and those that the tokenizer's files declare special."""
+    declared = {str(token): i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return declared | dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
+
+
 _CANARY: tuple[Message, ...] = ({"role": "user", "content": "ping"}, {"role": "assistant", "content": "pong"})
 
 
@@ -285,10 +292,11 @@ def _turn_ends(template: Template, specials: dict[str, int]) -> tuple[int, ...]:
 
 
 def _frame(template: Template, specials: dict[str, int], tokenizer: Any) -> dict[str, int]:
-    """Control tokens that hold a conversation together, which no answer may contain as such."""
+    """Control tokens that hold a conversation together, which no answer may contain as such: those with a role, and
+    those around what a user says (around an answer there may be tags for its thoughts, which belong to it)."""
     names = {tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token, tokenizer.unk_token}
     try:
-        text = template.text(_CANARY, open_turn=True) if template.source else ""
+        text = template.text(_CANARY[:1]) if template.source else ""
     except RowFault:
         text = ""
     return {token: i for token, i in specials.items() if token in names or token in text}
