@@ -1,0 +1,52 @@
+"""How a law runs over a shelf: every member, at its defaults and with each option moved, exceptions included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, get_args, get_origin
+
+import pytest
+from torch import Tensor
+
+from whet.errors import ConfigError
+from whet.members import Entry
+from whet.registry import Shelf
+
+Fn = Callable[..., Tensor]
+Law = Callable[[Fn, Entry], None]
+
+
+def variants(shelf: Shelf, entry: Entry) -> Iterator[dict[str, Any]]:
+    """The defaults, then each option at another allowed value; a required one gets a number of its type."""
+    required = {option.name: 7 for option in entry.options if option.required}
+    yield required
+    for option in entry.options:
+        kind = get_args(option.type)[0] if get_origin(option.type) not in (Literal, None) else option.type
+        others = get_args(kind) if get_origin(kind) is Literal else (0.3, 2, 30.0)
+        for value in others:
+            try:
+                given = {**required, option.name: kind(value) if kind in (int, float) else value}
+                moved = shelf.check(entry.name, given)
+            except ConfigError:
+                continue
+            if moved[option.name] != option.default:
+                yield given
+
+
+def members(*shelves: Shelf) -> list[Any]:
+    return [
+        pytest.param(shelf, entry.name, options, id=f"{entry.name}{options or ''}".replace(" ", ""))
+        for shelf in shelves
+        for entry in shelf.entries()
+        for options in variants(shelf, entry)
+    ]
+
+
+def hold(law: Law, shelf: Shelf, name: str, options: dict[str, Any]) -> None:
+    """The law holds, or the member says that it does not and it does not."""
+    entry = shelf.entry(name)
+    if law.__name__ in entry.declarations.get("breaks", {}):
+        with pytest.raises(AssertionError):
+            law(shelf.bind(name, **options), entry)
+    else:
+        law(shelf.bind(name, **options), entry)
