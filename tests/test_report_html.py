@@ -200,7 +200,7 @@ def test_a_single_run_shows_its_rollouts_where_it_kept_no_samples(tmp_path: Path
             rollout |= {"completion": f"c{step}", "tokens": [1], "source": [["sampled", 1]], "parts": {}}
             run.commit(step, metrics={"loss": None if step == 2 else 1.0}, timing={}, rollouts=[rollout])
     _, page = page_of(tmp_path / "run")
-    assert page.text("h4") == "step 1step 3"
+    assert page.text("h4") == "run · first steprun · last step"
     assert "c1" in page.text("p")
     assert "c2" not in page.text("p")
 

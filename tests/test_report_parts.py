@@ -6,14 +6,19 @@ import io
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 from whet.report.curves import eval_series, figures
 from whet.report.plot import Frame, Series, finite, frame_of, plot, running_mean, thin, ticks
-from whet.report.samples import from_rollouts, questions, read_samples, sample_row, token, token_texts, write_samples
+from whet.report.rollouts import decoder_of, from_rollouts
+from whet.report.samples import questions, read_samples, sample_row, token, token_texts, write_samples
 from whet.report.table import Column, Table, cell, final_table, read_table, write_table
+from whet.rows import ROLLOUT_COLUMNS
 from whet.types import Rollout, Score, Task
 
 WON = {"value": 0.834, "low": 0.79, "high": 0.87, "n": 400}
@@ -214,13 +219,51 @@ def test_levels_of_a_token_grow_with_its_numbers() -> None:
     assert [level("a", advantage=x) for x in (-2.0, -1.0, -0.2, 0.0, 0.2, 1.0, 2.0)] == [0, 1, 2, 3, 4, 5, 6]
 
 
-def test_rollouts_of_the_first_and_last_step_stand_in_for_samples() -> None:
+def row(step: int, task: str, *, index: int = 0, reward: float | None = 0.0) -> dict[str, Any]:
+    blank = {
+        **dict.fromkeys(ROLLOUT_COLUMNS),
+        "step": step,
+        "task_id": task,
+        "prompt": "p",
+        "completion": f"{step}{task}{index}",
+    }
+    return blank | {"index": index, "reward": reward, "tokens": [104, 105], "source": [["sampled", 2]], "parts": {}}
+
+
+def test_a_prompt_that_came_again_is_shown_then_and_now() -> None:
     rows = [
-        {"stage": "rl", "step": s, "task_id": str(i), "prompt": "p", "completion": "c"}
-        for s in (1, 2, 3)
-        for i in range(9)
+        row(s, t, index=i, reward=i) for s, ts in enumerate(("ab", "cd", "ea", "fa"), 1) for t in ts for i in range(3)
     ]
-    found = from_rollouts(rows, each=2)
-    assert [row["stage"] for row in found] == ["rl step 1"] * 2 + ["rl step 3"] * 2
-    assert from_rollouts([]) == []
-    assert len(from_rollouts(rows[:9], each=2)) == 2
+    found = from_rollouts(rows, stage="rl")
+    shown = [(r["stage"], r["completion"]) for r in found]
+    assert shown == [
+        ("rl · first time", "1a2"),
+        ("rl · first time", "1a0"),
+        ("rl · last time", "4a2"),
+        ("rl · last time", "4a0"),
+    ]
+
+
+def test_where_no_prompt_came_again_the_ends_of_the_run_are_shown() -> None:
+    found = from_rollouts([row(1, "a"), row(1, "b"), row(2, "c"), row(3, "d")], stage="rl")
+    assert [(r["stage"], r["task_id"]) for r in found] == [
+        ("rl · first step", "a"),
+        ("rl · first step", "b"),
+        ("rl · last step", "d"),
+    ]
+    assert from_rollouts([], stage="rl") == []
+    assert [r["stage"] for r in from_rollouts([row(1, "a")], stage="rl")] == ["rl · first step"]
+
+
+def test_rollouts_are_coloured_with_the_saved_tokenizer(tmp_path: Path) -> None:
+    assert decoder_of(tmp_path) is None
+    tokenizer = Tokenizer(WordLevel({"hi": 0, "you": 1, "<|end|>": 2}, unk_token="hi"))
+    tokenizer.add_special_tokens(["<|end|>"])
+    (tmp_path / "final").mkdir()
+    tokenizer.save(str(tmp_path / "final" / "tokenizer.json"))
+    rollout = row(1, "a") | {"tokens": [0, 1, 2], "source": [["sampled", 2], ["template", 1]], "advantage": 0.5}
+    (found,) = from_rollouts([rollout | {"logprobs": [-0.1, -0.2, 0.0]}], stage="rl", decode=decoder_of(tmp_path))
+    assert found["tokens"] == ["hi", " you", " <|end|>"], "the stop token is shown"
+    assert found["advantage"] == [0.5, 0.5, None]
+    assert found["logprobs"] == [-0.1, -0.2, 0.0]
+    assert questions([found])[0].columns[0][1][0].tokens[2].classes == "s2 l5"

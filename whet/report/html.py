@@ -61,6 +61,7 @@ def write_report(folder: Path | str) -> Path:
 def render(story: Story) -> str:
     """The page of a story."""
     shown = questions(story.samples)
+    rows = [*story.samples, *story.rollouts]
     return _template().render(
         story=story,
         style=Markup(_asset("report.css")),
@@ -71,8 +72,9 @@ def render(story: Story) -> str:
         questions=shown[:MOST_QUESTIONS],
         question_count=len(shown),
         open_questions=OPEN_QUESTIONS,
-        colourings=[(key, COLOURING_TITLES[key]) for key in colourings(story.samples)],
-        top_advantage=number(largest_advantage(story.samples)),
+        rollouts=questions(story.rollouts),
+        colourings=[(key, COLOURING_TITLES[key]) for key in colourings(rows)],
+        top_advantage=number(largest_advantage(rows)),
         notable=notable(story),
         smooth_from=SMOOTH_FROM,
         plot=plot,

@@ -9,8 +9,8 @@ EMPTY = "–"
 MINUS = "−"
 
 
-def number(value: float) -> str:
-    """Three significant digits, no needless zeros, a true minus sign.
+def number(value: float, *, digits: int = 3) -> str:
+    """Three significant digits (or `digits`), no needless zeros, a true minus sign.
 
     >>> [number(x) for x in (0.12345, -2.0, 1234.5, 0.00012345, 2_500_000.0, 0.0)]
     ['0.123', '−2', '1234', '1.23e−4', '2.5M', '0']
@@ -23,20 +23,20 @@ def number(value: float) -> str:
         return "∞" if value > 0 else f"{MINUS}∞"
     size = abs(value)
     if size >= 1e6:
-        text = f"{value / 1e6:.3g}M" if size < 1e9 else f"{value:.3g}"
+        text = f"{value / 1e6:.{digits}g}M" if size < 1e9 else f"{value:.{digits}g}"
     elif size >= 1000:
-        text = f"{value:.0f}"
+        text = f"{value:.{max(0, digits - 4)}f}"
     elif 0 < size < 1e-3:
-        text = _power(value)
+        text = _power(value, digits)
     else:
-        text = f"{value:.3g}"
+        text = f"{value:.{digits}g}"
     return text.replace("-", MINUS)
 
 
-def _power(value: float) -> str:
-    """Three digits and a power of ten, in the fewest characters."""
-    digits, power = f"{value:.2e}".split("e")
-    return f"{float(digits):g}e{int(power)}"
+def _power(value: float, digits: int) -> str:
+    """The digits and a power of ten, in the fewest characters."""
+    front, power = f"{value:.{digits - 1}e}".split("e")
+    return f"{float(front):.{digits}g}e{int(power)}"
 
 
 def percent(share: float) -> str:

@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 from whet.report.numerals import number
 
 WIDTH, HEIGHT = 360, 184
-LEFT, RIGHT, TOP, BOTTOM = 46, 10, 8, 22
+LEFT, RIGHT, TOP, BOTTOM = 50, 10, 8, 22
 SMOOTH_FROM = 40
 """Series of this many points are drawn faint, with their running mean over them."""
 MOST_POINTS = 400
@@ -62,6 +62,20 @@ def ticks(low: float, high: float, *, most: int = 5) -> list[float]:
         if last - first + 1 <= most:
             return [round(i * size, 12) for i in range(first, last + 1)]
     return [low, high]
+
+
+def tick_texts(values: Sequence[float]) -> list[str]:
+    """The ticks as texts, with as many digits as tell them apart.
+
+    >>> tick_texts([0.0, 0.5]), tick_texts([1000.25, 1000.5])
+    (['0', '0.5'], ['1000.2', '1000.5'])
+    """
+    texts: list[str] = []
+    for digits in range(3, 9):
+        texts = [number(value, digits=digits) for value in values]
+        if len(set(texts)) == len(values):
+            break
+    return texts
 
 
 def running_mean(points: Sequence[Point]) -> list[Point]:
@@ -134,12 +148,12 @@ def plot(series: Sequence[Series], *, label: str, x_label: str = "step") -> Mark
 
 def _axes(frame: Frame, x_label: str) -> Markup:
     parts = []
-    for y in ticks(*frame.y):
+    marks = ticks(*frame.y)
+    for y, text in zip(marks, tick_texts(marks), strict=True):
         at = frame.up(y)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
-        parts.append(f'<text class="tick" x="{LEFT - 6}" y="{at + 3.5:.1f}" text-anchor="end">{number(y)}</text>')
-    marks = [x for x in ticks(*frame.x, most=6) if x == int(x)] or [frame.x[0]]
-    for x in marks:
+        parts.append(f'<text class="tick" x="{LEFT - 6}" y="{at + 3.5:.1f}" text-anchor="end">{text}</text>')
+    for x in [x for x in ticks(*frame.x, most=6) if x == int(x)] or [frame.x[0]]:
         at = frame.across(x)
         parts.append(f'<text class="tick" x="{at:.1f}" y="{HEIGHT - BOTTOM + 14}" text-anchor="middle">{x:.0f}</text>')
     parts.append(

@@ -11,7 +11,8 @@ from whet.errors import RunError
 from whet.files import explained
 from whet.plain import parse_row
 from whet.report.numerals import duration, plain
-from whet.report.samples import from_rollouts, read_samples
+from whet.report.rollouts import decoder_of, from_rollouts
+from whet.report.samples import read_samples
 from whet.report.table import Table, read_table
 from whet.rundir import RunDir
 
@@ -55,6 +56,7 @@ class Stage:
     finished: bool
     metrics: tuple[dict[str, Any], ...]
     evals: tuple[dict[str, Any], ...]
+    rollouts: tuple[dict[str, Any], ...]
     config: tuple[ConfigLine, ...]
     events: tuple[Event, ...]
 
@@ -69,6 +71,7 @@ class Story:
     commands: tuple[str, ...]
     table: Table | None
     samples: tuple[dict[str, Any], ...]
+    rollouts: tuple[dict[str, Any], ...]
     config: tuple[ConfigLine, ...]
     environment: tuple[tuple[str, str], ...]
     events: tuple[Event, ...]
@@ -92,15 +95,14 @@ def read_story(folder: Path) -> Story:
     stages = tuple(read_stage(place, name=place.name.partition("-")[2] or place.name) for place in places)
     own = read_stage(folder, name=folder.name)
     samples = read_samples(folder) or [row for place in places for row in read_samples(place)]
-    if not samples:
-        samples = [row for place in places or [folder] for row in from_rollouts(RunDir.open(place).rows("rollouts"))]
     return Story(
         name=folder.name,
-        title=about.get("title") or folder.name,
+        title=about.get("title") or str(run.config.get("recipe") or folder.name),
         sentence=about.get("sentence"),
         commands=tuple(about.get("commands") or (f"whet run {folder / 'config.yaml'}",)),
         table=read_table(folder),
         samples=tuple(samples),
+        rollouts=tuple(row for stage in stages or (own,) for row in stage.rollouts),
         config=own.config,
         environment=tuple(flat(run.environment)),
         events=own.events if stages else (),
@@ -132,6 +134,7 @@ def read_stage(folder: Path, *, name: str) -> Stage:
         finished=(folder / "done.json").exists(),
         metrics=tuple(run.rows("metrics")),
         evals=tuple(run.rows("evals")),
+        rollouts=tuple(from_rollouts(run.rows("rollouts"), stage=name, decode=decoder_of(folder))),
         config=tuple(config_lines(run.config, run.origins)),
         events=tuple(read_events(run)),
     )
@@ -167,8 +170,13 @@ def read_events(run: RunDir) -> Iterator[Event]:
     begun: float | None = None
     for row in run.rows("events"):
         begun = row.get("at") if begun is None else begun
-        known = {key: value for key, value in row.items() if key not in ("event", "at", "pid", "text")}
+        known = {
+            key: value
+            for key, value in row.items()
+            if key not in ("event", "at", "pid", "text") and value not in ({}, [])
+        }
         words = [str(row["text"])] if row.get("text") else []
+        words += [str(line) for line in known.pop("lines", ())]
         words += [plain(known)] if known else []
         kind = str(row.get("event", "event"))
         after = duration(row["at"] - begun) if begun is not None and row.get("at") is not None else ""

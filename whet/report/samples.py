@@ -11,7 +11,6 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -110,18 +109,20 @@ def group_rows(
 def token_texts(tokens: Sequence[int], decode: Callable[[Sequence[int]], str]) -> list[str]:
     """What each token adds to the text before it, so that the pieces join to the whole.
 
-    A character cut across tokens (a multi-byte letter) belongs to the token that completes it.
+    A letter cut across tokens (its bytes are several) belongs to the token that completes it. Each token is decoded
+    after the few before it, because a decoder may treat the first one of a text differently.
 
     >>> token_texts([72, 195, 169, 33], lambda ids: bytes(ids).decode(errors="replace"))
     ['H', '', 'é', '!']
     """
     pieces: list[str] = []
-    shown = ""
+    start = read = 0
     for end in range(1, len(tokens) + 1):
-        text = decode(tokens[:end])
-        whole = text if end == len(tokens) else text.rstrip("\ufffd")
-        pieces.append(whole[len(shown) :] if whole.startswith(shown) else "")
-        shown = shown + pieces[-1]
+        before, text = decode(tokens[start:read]), decode(tokens[start:end])
+        whole = len(text) > len(before) and not text.endswith("\ufffd")
+        pieces.append(text[len(before) :] if whole or end == len(tokens) else "")
+        if whole:
+            start, read = read, end
     return pieces
 
 
@@ -157,21 +158,6 @@ def _fault(row: Mapping[str, Any]) -> str | None:
     return f"{', '.join(uneven)} and tokens differ in length" if uneven else None
 
 
-def from_rollouts(rows: Iterable[Mapping[str, Any]], *, each: int = 4) -> list[dict[str, Any]]:
-    """Samples of a run that kept none: answers of its first and of its last step (their token texts are not known)."""
-    first: list[Mapping[str, Any]] = []
-    last: list[Mapping[str, Any]] = []
-    for _, same in groupby(rows, key=lambda row: row["step"]):
-        last = list(islice(same, each))
-        first = first or last
-    kept = first if first is last else [*first, *last]
-    shown = ("task_id", "prompt", "completion", "reward", "parts", "gold")
-    return [
-        {**{key: row.get(key) for key in shown}, "stage": f"{row['stage'] or ''} step {row['step']}".strip()}
-        for row in kept
-    ]
-
-
 def questions(rows: Sequence[Mapping[str, Any]]) -> list[Question]:
     """The samples by prompt, each with a column per stage; prompts that most stages answered come first."""
     top = largest_advantage(rows)
@@ -202,7 +188,7 @@ def sample(row: Mapping[str, Any], *, top: float) -> Sample:
     texts = row.get("tokens") or []
     columns = [row.get(key) or [None] * len(texts) for key in PARALLEL]
     tokens = tuple(token(text, *values, top=top) for text, *values in zip(texts, *columns, strict=True))
-    facts = [(name, number(row[name])) for name in ("reward", "gold") if row.get(name) is not None]
+    facts = [(name, number(row[name])) for name in ("reward", "gold", "step") if row.get(name) is not None]
     if texts:
         facts.append(("tokens", str(len(texts))))
     parts = [(name, number(value)) for name, value in (row.get("parts") or {}).items()]
