@@ -39,8 +39,20 @@ def texts(example: Example) -> tuple[str, list[str]]:
         ({"prompt": "Q", "chosen": "A", "rejected": "B"}, "preference", "plain", "Q", ["A", "B"]),
         ({"prompt": [USER], "chosen": [said("A")], "rejected": [said("B")]}, "preference", "chat", "Q", ["A", "B"]),
         ({"chosen": [USER, said("A")], "rejected": [USER, said("B")]}, "preference", "chat", "Q", ["A", "B"]),
-        ({"prompt": "Q", "chosen": [USER, said("A")], "rejected": [USER, said("B")]}, "preference", "chat", "Q", ["A", "B"]),
-        ({"chosen": "go left now", "rejected": "go leaps now"}, "preference", "plain", "go", [" left now", " leaps now"]),
+        (
+            {"prompt": "Q", "chosen": [USER, said("A")], "rejected": [USER, said("B")]},
+            "preference",
+            "chat",
+            "Q",
+            ["A", "B"],
+        ),
+        (
+            {"chosen": "go left now", "rejected": "go leaps now"},
+            "preference",
+            "plain",
+            "go",
+            [" left now", " leaps now"],
+        ),
         (
             {"chosen": f"{HUMAN}Q{BOT}A", "rejected": f"{HUMAN}Q{BOT}B"},
             "preference",
@@ -127,7 +139,9 @@ def test_a_row_that_does_not_fit_says_why(columns: dict[str, Any], reason: str) 
 
 def test_a_column_missing_in_a_later_row_is_named() -> None:
     layout = detect(["prompt", "completion"])
-    with pytest.raises(RowFault, match=r"no column 'completion' \(did you mean completon\?\); it has prompt, completon"):
+    with pytest.raises(
+        RowFault, match=r"no column 'completion' \(did you mean completon\?\); it has prompt, completon"
+    ):
         layout.read({"prompt": "Q", "completon": "A"})
 
 

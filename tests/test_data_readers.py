@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from paths import need
+
 from whet.data.config import DataConfig
 from whet.data.json_text import parse_json
 from whet.data.readers import read_rows
@@ -115,9 +115,16 @@ def test_tables_and_labelled_sentences(tmp_path: Path) -> None:
     assert table[0].columns == {"prompt": "a,\nb", "completion": "c"}
     assert table[1].fault == "has 1 cells, the header 2"
     labelled = rows(written(tmp_path, "good\x85film  \t1\nbad\t0\nno label\n", "b.txt"))
-    assert [row.columns for row in labelled] == [{"text": "good\x85film", "label": 1.0}, {"text": "bad", "label": 0.0}, {}]
+    assert [row.columns for row in labelled] == [
+        {"text": "good\x85film", "label": 1.0},
+        {"text": "bad", "label": 0.0},
+        {},
+    ]
     assert "not a text, a tab and a number" in labelled[2].fault
-    assert rows(written(tmp_path, "prompt\tcompletion\na\tb\n", "c.tsv"))[0].columns == {"prompt": "a", "completion": "b"}
+    assert rows(written(tmp_path, "prompt\tcompletion\na\tb\n", "c.tsv"))[0].columns == {
+        "prompt": "a",
+        "completion": "b",
+    }
 
 
 def test_text_files_hold_documents_or_lines(tmp_path: Path) -> None:
@@ -168,7 +175,7 @@ def test_rows_in_code_that_are_no_mappings_are_faults() -> None:
 
 
 def test_parse_errors_carry_no_place_of_their_own() -> None:
-    with pytest.raises(RowFault, match="^is not JSON: "):
+    with pytest.raises(RowFault, match=r"^is not JSON: "):
         parse_json("{")
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from paths import need
 from tiny_tokenizer import CHATML, FORGETFUL, MARKED, NO_STOP, WITH_BOS, tiny_tokenizer
+
 from whet.data.messages import assistant, user
 from whet.data.render import Renderer
 from whet.data.rows import RowFault
@@ -127,7 +127,11 @@ def test_exactly_one_beginning_of_text() -> None:
     for template in (CHATML, WITH_BOS):
         renderer = Renderer(tiny_tokenizer(template=template, bos=True))
         bos = renderer.tokenizer.bos_token_id
-        for ids in (renderer.conversation(TALK)[0].tokens, renderer.plain("a", "b").tokens, renderer.prompt(task(user("a")))):
+        for ids in (
+            renderer.conversation(TALK)[0].tokens,
+            renderer.plain("a", "b").tokens,
+            renderer.prompt(task(user("a"))),
+        ):
             assert ids[0] == bos and ids.count(bos) == 1
     without = Renderer(tiny_tokenizer(template=CHATML))
     assert without.tokenizer.bos_token_id not in without.conversation(TALK)[0].tokens

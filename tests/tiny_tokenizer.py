@@ -23,7 +23,10 @@ FORGETFUL = (
     "{{ m.content.split('/')[-1] }}{% else %}{{ m.content }}{% endif %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-NO_STOP = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+NO_STOP = (
+    "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
 WITH_BOS = "<bos>" + CHATML
 
 
@@ -36,10 +39,14 @@ def tiny_tokenizer(*, template: str | None = CHATML, bos: bool = False, **named:
     inner.decoder = decoders.ByteLevel()
     inner.add_special_tokens(list(SPECIALS))
     if bos:
-        inner.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", vocab["<bos>"])])
+        inner.post_processor = processors.TemplateProcessing(
+            single="<bos> $A", special_tokens=[("<bos>", vocab["<bos>"])]
+        )
     names = {"eos_token": "<|im_end|>", "pad_token": "<pad>", "bos_token": "<bos>", **named}
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=inner, extra_special_tokens=["<|im_start|>", "<think>"], **{k: v for k, v in names.items() if v}
+        tokenizer_object=inner,
+        extra_special_tokens=["<|im_start|>", "<think>"],
+        **{k: v for k, v in names.items() if v},
     )
     tokenizer.chat_template = template
     return tokenizer

@@ -1,0 +1,160 @@
+"""Weighted sums of the parts that apply, built-in rules, and a reward model read in forest batches."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from tiny_tokenizer import tiny_tokenizer
+
+from whet.batch import TokenBatch
+from whet.data.render import Renderer
+from whet.errors import ConfigError, RewardError
+from whet.losses.terms import Views
+from whet.rewards import reward as shelf
+from whet.rewards.combine import Combined, Weighted
+from whet.rewards.functions import function_reward
+from whet.rewards.model import ModelReward
+from whet.types import Group, Rollout, Score, Task
+
+TASK = Task(id="t", messages=({"role": "user", "content": "Q"},), answer="5", meta={"plain": True})
+
+
+def rollout(text: str, *, prompt: tuple[int, ...] = (0,), index: int = 0) -> Rollout:
+    ids = tuple(text.encode())
+    mask = (*(False for _ in prompt), *(True for _ in ids))
+    source = (*("prompt" for _ in prompt), *("sampled" for _ in ids))
+    return Rollout(task_id="t", tokens=prompt + ids, mask=mask, source=source, text=text, index=index)  # type: ignore[arg-type]
+
+
+def group(*texts: str, prompt: tuple[int, ...] = (0,)) -> Group:
+    return Group(task=TASK, members=tuple((rollout(t, prompt=prompt, index=i), None) for i, t in enumerate(texts)))
+
+
+def weighted(name: str, weight: float, value: Any) -> Weighted:
+    return Weighted(name=name, weight=weight, reward=function_reward(lambda completions: [value] * len(completions)))
+
+
+def test_the_value_is_the_weighted_sum_and_parts_are_unweighted() -> None:
+    combined = Combined((weighted("right", 2.0, 0.5), weighted("short", -1.0, 3.0)))
+    score = asyncio.run(combined([group("x", "y")]))[0].scores[1]
+    assert score == Score(value=-2.0, parts={"right": 0.5, "short": 3.0})
+
+
+def test_a_zero_is_a_value_and_none_is_absent() -> None:
+    combined = Combined((weighted("zero", 1.0, 0.0), weighted("absent", 5.0, None)))
+    assert asyncio.run(combined([group("x")]))[0].scores == (Score(value=0.0, parts={"zero": 0.0}),)
+    absent = Combined((weighted("a", 1.0, None), weighted("b", 1.0, None)))
+    assert asyncio.run(absent([group("x")]))[0].scores == (Score(value=None),)
+
+
+def test_parts_of_a_reward_stand_under_its_name() -> None:
+    def one(task: Task, rollout: Rollout) -> Score:
+        return Score(value=1.0, parts={"unit": 0.5}, steps=(1.0, 0.0))
+
+    combined = Combined((Weighted(name="one", reward=function_reward(one)), weighted("two", 1.0, 1.0)))
+    score = asyncio.run(combined([group("x")]))[0].scores[0]
+    assert score == Score(value=2.0, parts={"one": 1.0, "one/unit": 0.5, "two": 1.0}, steps=(1.0, 0.0))
+
+
+def test_two_rewards_of_one_name_are_refused() -> None:
+    with pytest.raises(ConfigError, match="two rewards are called 'a'"):
+        Combined((weighted("a", 1.0, 0.0), weighted("a", 1.0, 0.0)))
+
+
+@pytest.mark.parametrize("name", shelf.names())
+def test_laws_of_built_in_rules(name: str) -> None:
+    rule = shelf.bind(name)
+    texts = [
+        "",
+        " ",
+        "5",
+        "####",
+        "<think>",
+        "a" * 5000,
+        "\u2028",
+        "1/0",
+        "-",
+        "٣",
+        "<think>a</think><answer>5</answer>",
+    ]
+    first = [rule(TASK, rollout(text)) for text in texts]
+    assert [rule(TASK, rollout(text)) for text in texts] == first
+    assert all(score.value in (0.0, 1.0) for score in first) and any(score.value == 1.0 for score in first)
+    assert rule(TASK, rollout("")).value == 0.0
+
+
+def test_without_a_reference_there_is_nothing_to_be_right_against() -> None:
+    task = Task(id="t", messages=(), answer=None)
+    assert shelf.bind("exact_match")(task, rollout("5")).value is None
+    assert shelf.bind("final_number")(task, rollout("5")).value is None
+    assert shelf.bind("final_number")(Task(id="t", messages=(), answer="none"), rollout("none")).value is None
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("5", 1.0),
+        ("5.0", 1.0),
+        ("5.", 1.0),
+        ("$5", 1.0),
+        ("10/2", 1.0),
+        ("7 - 2 = 5", 1.0),
+        ("(2)-5", 1.0),
+        ("+5", 1.0),
+        ("-5", 0.0),
+        ("15", 0.0),
+        ("5 and 6", 0.0),
+        ("6 #### 5", 1.0),
+        ("#### 5 #### 6", 0.0),
+        ("five", 0.0),
+    ],
+)
+def test_final_numbers(text: str, value: float) -> None:
+    assert shelf.bind("final_number")(TASK, rollout(text)).value == value
+
+
+def token_sum(batch: TokenBatch, needs: frozenset[str]) -> Views:
+    """A stand-in for a scalar head: a number that depends on the whole sequence of each row."""
+    assert needs == frozenset({"score"}) and not torch.is_grad_enabled()
+    total = torch.zeros(batch.rows)
+    for row in range(batch.rows):
+        segment = int(batch.leaf[row])
+        while segment >= 0:
+            total[row] += batch.tokens[batch.segment == segment].sum()
+            segment = int(batch.parent[segment])
+    return Views(batch=batch, response={"score": total})
+
+
+@pytest.mark.parametrize("budget", [10_000, 30, 12, 1])
+def test_a_reward_model_scores_whole_rollouts_in_order_under_any_budget(budget: int) -> None:
+    sizes: list[int] = []
+
+    def model(batch: TokenBatch, needs: frozenset[str]) -> Views:
+        sizes.append(batch.tokens.numel())
+        return token_sum(batch, needs)
+
+    groups = [group("abc", "d", "efgh", prompt=(7, 8, 9)), group(), group("z" * 20, "y", prompt=(1, 2)), group("x")]
+    scored = asyncio.run(ModelReward(name="rm", model=model, budget=budget)(groups))
+    found = [score.value for g in scored for score in g.scores if score]
+    assert found == [float(sum(r.tokens)) for g in groups for r in g.rollouts]
+    assert len(sizes) == 1 if budget == 10_000 else len(sizes) > 1
+    assert budget < 30 or max(sizes) <= budget
+
+
+def test_a_reward_model_that_gives_nan_is_named() -> None:
+    def broken(batch: TokenBatch, needs: frozenset[str]) -> Views:
+        return Views(batch=batch, response={"score": torch.full((batch.rows,), float("nan"))})
+
+    with pytest.raises(RewardError, match="rm gave nan on task 't'"):
+        asyncio.run(ModelReward(name="rm", model=broken, budget=100)([group("x")]))
+
+
+def test_another_tokenizer_reads_the_text_anew() -> None:
+    renderer = Renderer(tiny_tokenizer())
+    scored = asyncio.run(ModelReward(name="rm", model=token_sum, budget=100, renderer=renderer)([group("ab")]))
+    wanted: Sequence[int] = renderer.plain("Q", "ab").tokens
+    assert scored[0].scores[0] == Score(value=float(sum(wanted)))
