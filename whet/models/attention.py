@@ -55,7 +55,7 @@ def attend(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    plan: Plan,
+    plan: Plan | None = None,
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
@@ -64,6 +64,8 @@ def attend(
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """What `transformers` calls in place of its own attention: everything is left to the plan."""
+    if plan is None:
+        raise TypeError("its layers do not hand keywords of the call on to their attention")
     assert dropout == 0.0, "attention dropout is off: the forest must give the same numbers twice"
     layer: Any = module.layer_idx
     mixed = plan.attend(

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -28,7 +29,7 @@ from whet.models import lora
 from whet.models.config import ModelConfig
 from whet.models.policy import Decoder
 from whet.models.prove import prove
-from whet.models.tokenizer import check_vocabulary, distinct_pad, load_tokenizer, require_stop, stop_ids
+from whet.models.tokenizer import check_vocabulary, distinct_pad, first_line, load_tokenizer, require_stop, stop_ids
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 ADAPTER = "adapter_config.json"
@@ -107,7 +108,7 @@ def save(decoder: Decoder, folder: str | Path, *, merge: bool = False) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     heads = dict(decoder.heads)
     if decoder.adapter is not None and not merge:
-        decoder.adapter.save_pretrained(folder)
+        decoder.adapter.save_pretrained(folder, save_embedding_layers=False)
     else:
         hf = lora.merged(decoder) if decoder.adapter is not None else decoder.hf
         with quiet():
@@ -150,7 +151,7 @@ def _finish(decoder: Decoder, config: ModelConfig, base: str, seed: int) -> Deco
     decoder.to(_device(config))
     prove(decoder, config.layout)
     if base != config.path:
-        return lora.load_adapter(decoder, config.path)
+        return lora.load_adapter(decoder, config.path, config.lora)
     return lora.add_adapter(decoder, config.lora, seed=seed) if config.lora is not None else decoder
 
 
@@ -184,12 +185,14 @@ def _config(base: str) -> Any:
     from transformers import AutoConfig
 
     try:
-        found = AutoConfig.from_pretrained(base, trust_remote_code=False)
+        return AutoConfig.from_pretrained(base, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"the configuration of {base} cannot be read: {_first_line(error)}") from error
-    if getattr(found, "auto_map", None):
-        raise ModelError(f"{base} needs its own Python code to run, which is never executed; use a built-in family")
-    return found
+        if "trust_remote_code" in str(error):
+            reason = (
+                "it needs its own Python code to run, which is never executed; use a family built into transformers"
+            )
+            raise ModelError(f"{base} cannot be loaded: {reason}") from error
+        raise ModelError(f"the configuration of {base} cannot be read: {first_line(error)}") from error
 
 
 def _generation(base: str) -> Any:
@@ -218,7 +221,7 @@ def _classifier(base: str, config: ModelConfig, *, own_head: bool) -> tuple[Any,
     try:
         hf = _weights(AutoModelForSequenceClassification, base, config, kind="reward model", fresh=fresh, **form)
     except RuntimeError as error:
-        raise ModelError(f"{base} does not give one score: {_first_line(error)}") from error
+        raise ModelError(f"{base} does not give one score: {first_line(error)}") from error
     score = hf.score
     hf.score = nn.Identity()
     return hf, score
@@ -242,8 +245,8 @@ def _weights(auto: Any, base: str, config: ModelConfig, *, kind: str, fresh: tup
             hf, report = auto.from_pretrained(
                 base, dtype=_dtype(config), trust_remote_code=False, output_loading_info=True, **form
             )
-    except (OSError, ValueError) as error:
-        raise ModelError(f"the weights of {base} cannot be loaded: {_first_line(error)}") from error
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ModelError(f"the weights of {base} cannot be loaded: {first_line(error)}") from error
     missing = sorted(set(report["missing_keys"]) - set(fresh))
     if missing or report["mismatched_keys"]:
         bad = missing or sorted(report["mismatched_keys"])
@@ -290,7 +293,3 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import torch
+
 from whet.errors import MissingExtra, ModelError
 from whet.models.config import LoraConfig
 from whet.models.policy import Decoder
 
 
 def add_adapter(decoder: Decoder, config: LoraConfig, *, seed: int) -> Decoder:
-    """Put a fresh adapter on the decoder: its first factor is drawn from `seed`, its second is 0, so nothing changes."""
+    """A fresh adapter on the decoder: one factor is drawn from `seed`, the other is 0, so nothing changes yet."""
     peft = _peft()
-    import torch
-
     targets = config.targets if isinstance(config.targets, str) else list(config.targets)
     options = peft.LoraConfig(
         r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=targets, bias="none"
@@ -25,12 +25,21 @@ def add_adapter(decoder: Decoder, config: LoraConfig, *, seed: int) -> Decoder:
             adapter = peft.get_peft_model(decoder.hf, options)
         except ValueError as error:
             raise ModelError(f"lora.targets={config.targets!r} fits no layer of this model: {error}") from error
+    if hasattr(decoder.hf.get_output_embeddings(), "base_layer"):
+        raise ModelError(f"lora.targets={config.targets!r} names the language-model head, which takes no adapter here")
     return _attach(decoder, adapter)
 
 
-def load_adapter(decoder: Decoder, folder: str) -> Decoder:
-    """Put the saved adapter of a folder on the decoder that it was trained on."""
-    return _attach(decoder, _peft().PeftModel.from_pretrained(decoder.hf, folder, is_trainable=True))
+def load_adapter(decoder: Decoder, folder: str, config: LoraConfig | None = None) -> Decoder:
+    """Put the saved adapter of a folder on the decoder that it was trained on; `config` must not ask for another."""
+    adapter = _peft().PeftModel.from_pretrained(decoder.hf, folder, is_trainable=True)
+    saved = adapter.active_peft_config
+    if config is not None and (config.rank, config.alpha) != (saved.r, saved.lora_alpha):
+        raise ModelError(
+            f"{folder} holds an adapter of rank {saved.r} and alpha {saved.lora_alpha}, but lora asks for rank "
+            f"{config.rank} and alpha {config.alpha}; leave lora out to go on with it, or save it merged first"
+        )
+    return _attach(decoder, adapter)
 
 
 def merged(decoder: Decoder) -> Any:

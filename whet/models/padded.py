@@ -7,6 +7,7 @@ the forest's shape, so nobody above sees a difference but the cost: K responses 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -44,7 +45,7 @@ def _paths(batch: TokenBatch) -> list[np.ndarray]:
     """Token indices from the root to each segment without children."""
     segment, parent = batch.segment.cpu().numpy(), batch.parent.tolist()
     start = np.searchsorted(segment, np.arange(len(parent) + 1))
-    spans = [np.arange(a, b) for a, b in zip(start[:-1], start[1:], strict=True)]
+    spans = [np.arange(a, b) for a, b in pairwise(start.tolist())]
     inner = set(parent)
     paths = []
     for leaf in (s for s in range(len(parent)) if s not in inner):

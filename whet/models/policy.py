@@ -34,7 +34,7 @@ HEADS = {"value": "value", "score": "score", "step_score": "score"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LmHead:
-    """Logits of a hidden state: z = softcap · tanh(scale · (W h + b) / softcap), the soft-cap only where there is one."""
+    """Logits of a hidden state: z = softcap · tanh(scale · (W h + b) / softcap), or scale · (W h + b) without one."""
 
     weight: Tensor
     bias: Tensor | None
@@ -75,8 +75,8 @@ class Decoder(nn.Module):
 
     @property
     def hidden_size(self) -> int:
-        head = self.head
-        return int(self.config.hidden_size) if head is None else head.weight.shape[1]
+        """Width of what `hidden` gives (OPT projects its own width down)."""
+        return int(getattr(self.config, "word_embed_proj_dim", None) or self.config.hidden_size)
 
     @property
     def device(self) -> torch.device:
@@ -212,12 +212,13 @@ class Decoder(nn.Module):
         twin = copy.deepcopy(self, {id(self.tokenizer): self.tokenizer})
         return twin.freeze()
 
-    def fingerprint(self) -> str:
-        """sha256 over the names and bits of all parameters and buffers that a checkpoint holds."""
+    def fingerprint(self, *, adapter: bool = True) -> str:
+        """sha256 over the names and bits of all weights; without the adapter's, that of an adapter's reference."""
         digest = hashlib.sha256()
         for name, value in sorted(self.state_dict().items()):
-            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+            if adapter or "lora_" not in name:
+                digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+                digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
 

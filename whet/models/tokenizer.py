@@ -1,4 +1,4 @@
-"""What training needs of a tokenizer: where a response stops, that its ids exist in the model, a template, a padding id.
+"""What training needs of a tokenizer: a stop token, ids that the model knows, a template, a padding id of its own.
 
 Whet itself never pads: reading positions come from the batch, never from ids. A padding token matters only to others
 who open a saved reward model with `transformers`, which scores the last token that is not padding.
@@ -21,8 +21,8 @@ def load_tokenizer(path: str) -> Any:
         return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
-            f"{path} has no tokenizer that can be loaded; put tokenizer.json and tokenizer_config.json beside its weights "
-            f"({_first_line(error)})"
+            f"{path} has no tokenizer that can be loaded; put tokenizer.json and tokenizer_config.json beside its "
+            f"weights ({first_line(error)})"
         ) from error
 
 
@@ -58,8 +58,8 @@ def require_template(tokenizer: Any) -> str:
     if not template:
         name = getattr(tokenizer, "name_or_path", "") or "the model"
         raise ModelError(
-            f"the tokenizer of {name} has no chat template, which conversational data needs; add chat_template.jinja to "
-            "its folder, or use plain prompt and completion texts"
+            f"the tokenizer of {name} has no chat template, which conversational data needs; add chat_template.jinja "
+            "to its folder, or use plain prompt and completion texts"
         )
     return template if isinstance(template, str) else str(template)
 
@@ -97,5 +97,6 @@ def context_length(config: Any) -> int | None:
     return min((int(n) for n in limits if n), default=None)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an exception of another library says, without its further lines."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
