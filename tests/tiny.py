@@ -1,91 +1,105 @@
-"""Tiny random models of many families, their weights large enough that attention matters."""
+"""A tiny random model and made-up rows for tests that need the real machinery, in milliseconds."""
 
 from __future__ import annotations
 
-from typing import Any
+import random
+from functools import cache
 
 import torch
 
-LLAMA = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "vocab_size": 40,
-    "max_position_embeddings": 64,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "tie_word_embeddings": False,
-}
-WIDE = {**LLAMA, "head_dim": 8}
-SLIDING = {**WIDE, "sliding_window": 6}
-MOE = {"num_experts_per_tok": 2, "moe_intermediate_size": 24}
+from whet.batch import Tree
+from whet.models.attention import register
+from whet.models.policy import Decoder
+from whet.types import Rollout
 
-FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
-    "llama": ("Llama", LLAMA),
-    "llama-tied-biased": ("Llama", {**LLAMA, "tie_word_embeddings": True, "attention_bias": True}),
-    "mistral": ("Mistral", SLIDING),
-    "qwen2": ("Qwen2", LLAMA),
-    "qwen2-sliding": ("Qwen2", {**LLAMA, "use_sliding_window": True, "sliding_window": 6, "max_window_layers": 1}),
-    "qwen3": ("Qwen3", WIDE),
-    "qwen3-moe": ("Qwen3Moe", {**WIDE, **MOE, "num_experts": 4}),
-    "gemma": ("Gemma", WIDE),
-    "gemma2": ("Gemma2", {**SLIDING, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0}),
-    "gemma3": ("Gemma3Text", {**SLIDING, "num_hidden_layers": 3, "sliding_window_pattern": 2}),
-    "gpt2": ("GPT2", {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "vocab_size": 40}),
-    "phi": ("Phi", LLAMA),
-    "phi3": ("Phi3", {**LLAMA, "sliding_window": 6}),
-    "olmo2": ("Olmo2", LLAMA),
-    "gpt-neox": ("GPTNeoX", {**LLAMA, "rotary_pct": 0.5}),
-    "opt": ("OPT", {**LLAMA, "ffn_dim": 48, "word_embed_proj_dim": 32, "dropout": 0.1}),
-    "granite": ("Granite", {**LLAMA, "logits_scaling": 2.0, "attention_multiplier": 0.3, "residual_multiplier": 0.7}),
-    "cohere": ("Cohere", {**LLAMA, "logit_scale": 0.5}),
-    "smollm3": ("SmolLM3", LLAMA),
-    "starcoder2": ("Starcoder2", {**LLAMA, "sliding_window": 6}),
-    "mixtral": ("Mixtral", {**WIDE, "num_local_experts": 4, "sliding_window": None}),
-    "gpt-oss": ("GptOss", {**SLIDING, "num_local_experts": 4, "num_experts_per_tok": 2}),
-    "glm4": ("Glm4", WIDE),
-    "exaone4": ("Exaone4", {**SLIDING, "sliding_window_pattern": 2}),
-}
-"""Families that train as a forest."""
-
-PADDED: dict[str, tuple[str, dict[str, Any]]] = {
-    "stablelm": ("StableLm", LLAMA),
-    "falcon": ("Falcon", {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 40}),
-    "bloom": ("Bloom", {"hidden_size": 32, "n_layer": 2, "n_head": 4, "vocab_size": 40}),
-    "mamba": ("Mamba", {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 4, "vocab_size": 40}),
-    "lfm2": ("Lfm2", {**LLAMA, "full_attn_idxs": [1], "layer_types": ["conv", "full_attention"]}),
-    "qwen3-next": (
-        "Qwen3Next",
-        {
-            **WIDE,
-            **MOE,
-            "num_experts": 4,
-            "shared_expert_intermediate_size": 16,
-            "linear_num_value_heads": 2,
-            "linear_num_key_heads": 2,
-            "linear_key_head_dim": 8,
-            "linear_value_head_dim": 8,
-            "layer_types": ["linear_attention", "full_attention"],
-        },
-    ),
-}
-"""Families that cannot: they ignore the replaced attention or its keywords, or carry state along the sequence."""
+VOCABULARY = 23
 
 
-def tiny(family: str, *, dtype: torch.dtype = torch.float32, seed: int = 0, kind: str = "ForCausalLM") -> Any:
-    """A random model of the family, in evaluation mode."""
-    import transformers
+@cache
+def tiny_config():
+    from transformers import LlamaConfig
 
-    name, options = {**FAMILIES, **PADDED}[family]
+    return LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+        tie_word_embeddings=False,
+        attn_implementation=register(),
+    )
+
+
+def decoder(seed: int = 0, *, dtype: torch.dtype = torch.float64, heads: tuple[str, ...] = ()) -> Decoder:
+    """A random Llama laid out as a forest, without a tokenizer."""
+    from transformers import LlamaForCausalLM
+
     torch.manual_seed(seed)
-    config = getattr(transformers, f"{name}Config")(**options)
-    auto = getattr(transformers, f"AutoModel{kind}")
-    hf = auto.from_config(config).to(dtype)
-    hf.set_experts_implementation("eager")  # the fused one has no float64
-    with torch.no_grad():
-        for value in hf.parameters():
-            value.add_(torch.randn(value.shape, generator=torch.Generator().manual_seed(seed)).to(dtype) * 0.15)
-    return hf.eval()
+    made = Decoder(LlamaForCausalLM(tiny_config()).to(dtype))
+    made.layout = "forest"
+    for name in heads:
+        made.heads[name] = torch.nn.Linear(16, 1, bias=name == "value").to(dtype)
+    return made.eval()
+
+
+def rollout(rng: random.Random, prompt: tuple[int, ...], length: int, *, sampled: bool = False) -> Rollout:
+    """A response of `length` random tokens behind the prompt."""
+    answer = tuple(rng.randrange(VOCABULARY) for _ in range(length))
+    return Rollout(
+        task_id=f"t{prompt}",
+        tokens=prompt + answer,
+        mask=(False,) * len(prompt) + (True,) * length,
+        source=("prompt",) * len(prompt) + ("sampled",) * length,
+        logprobs=tuple(-rng.random() - 1.0 for _ in range(length)) if sampled else (),
+    )
+
+
+def prompt(rng: random.Random) -> tuple[int, ...]:
+    return tuple(rng.randrange(VOCABULARY) for _ in range(rng.randint(2, 5)))
+
+
+def pair_trees(n: int = 6, seed: int = 0, **columns: float) -> list[Tree]:
+    """Pairs of one prompt each, of unequal lengths."""
+    rng = random.Random(seed)
+    out = []
+    for _ in range(n):
+        p = prompt(rng)
+        both = [rollout(rng, p, rng.randint(1, 6)) for _ in range(2)]
+        out.append(Tree(rollouts=both, pairs=[(0, 1)], pair={k: [v] for k, v in columns.items()}))
+    return out
+
+
+def rating_trees(n: int = 6, seed: int = 0) -> list[Tree]:
+    """Labelled answers, each with another prompt's answer as its mismatched twin."""
+    rng = random.Random(seed)
+    prompts = [prompt(rng) for _ in range(n)]
+    own = [rollout(rng, p, rng.randint(1, 6)) for p in prompts]
+    twins = [rollout(rng, p, rng.randint(1, 6)) for p in prompts]
+    return [
+        Tree(rollouts=[a, b], response={"label": [float(i % 2), 0.0], "mismatched": [0.0, 1.0]}, unit=[0, 1])
+        for i, (a, b) in enumerate(zip(own, twins, strict=True))
+    ]
+
+
+def group_trees(n: int = 3, k: int = 4, seed: int = 0) -> list[Tree]:
+    """Groups of k sampled responses with random rewards."""
+    rng = random.Random(seed)
+    out = []
+    for _ in range(n):
+        p = prompt(rng)
+        siblings = [rollout(rng, p, rng.randint(1, 6), sampled=True) for _ in range(k)]
+        out.append(Tree(rollouts=siblings, response={"reward": [rng.random() for _ in siblings]}))
+    return out
+
+
+def label_trees(n: int = 4, seed: int = 0) -> list[Tree]:
+    """Solutions with two labelled steps."""
+    rng = random.Random(seed)
+    out = []
+    for _ in range(n):
+        r = rollout(rng, prompt(rng), 5)
+        at = r.prompt_length
+        out.append(Tree(rollouts=[r], labels=[[(at + 1, float(rng.random() < 0.5)), (at + 4, 1.0)]]))
+    return out

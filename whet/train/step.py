@@ -55,7 +55,10 @@ def update(
         weighted = with_weights(batch, learner.terms, ranks)
         pieces = weighted.split(budget)
         learner.optimizer.zero_grad(set_to_none=True)
-        leaves = coupled_gradients(learner, weighted, pieces, temperature=temperature, ranks=ranks, other=other)
+        leaves, coupled = coupled_gradients(
+            role, learner, weighted, pieces, temperature=temperature, ranks=ranks, other=other
+        )
+        found.append(coupled)
         for piece in pieces:
             found.append(_backward(role, learner, piece, leaves, temperature=temperature, other=other))
         ranks.sum_gradients(learner.parameters)
@@ -110,17 +113,17 @@ def _backward(
 ) -> dict[str, Metric]:
     """Forward one piece, sum its terms, back-propagate; returns the piece's metrics."""
     views = learner.model(piece, learner.needs, temperature=temperature, other=other)
-    loss = torch.zeros((), dtype=torch.float32)
+    loss, surrogate = torch.zeros(()), torch.zeros(())
     metrics: dict[str, Metric] = {}
     for term in learner.terms:
         if term.name in leaves:
-            loss = loss + _surrogate(views, leaves[term.name])
+            surrogate = surrogate + _surrogate(views, leaves[term.name])
             continue
         total = _weighted(term, views)
         loss = loss + term.coef * total
         metrics[f"loss/{term.name}"] = Sum(float(total.detach()))
-    if loss.requires_grad:
-        loss.backward()
+    if (loss + surrogate).requires_grad:
+        (loss + surrogate).backward()
     metrics[f"{role}/loss"] = Sum(float(loss.detach()))
     with torch.no_grad():
         watched = [term.monitor(views) for term in learner.terms if term.monitor is not None]
@@ -141,6 +144,7 @@ def _weighted(term: Term, views: Views) -> Tensor:
 
 
 def coupled_gradients(
+    role: str,
     learner: Learner,
     batch: TokenBatch,
     pieces: Sequence[TokenBatch],
@@ -148,15 +152,15 @@ def coupled_gradients(
     temperature: float,
     ranks: Ranks,
     other: Decoder | None,
-) -> dict[str, dict[str, Tensor]]:
-    """Derivatives of every coupled term with respect to each response's own numbers, over the whole step.
+) -> tuple[dict[str, dict[str, Tensor]], dict[str, Metric]]:
+    """Derivatives of every coupled term with respect to each response's own numbers, over the whole step; its values.
 
     A first pass without gradient gathers those numbers, the pure loss runs once on them as leaves; the second pass
     back-propagates the derivatives. One piece on one rank needs no first pass: its loss sees the whole step anyway.
     """
     coupled = [term for term in learner.terms if term.couples]
     if not coupled or (len(pieces) == 1 and ranks.size == 1):
-        return {}
+        return {}, {}
     with torch.no_grad():
         parts = [learner.model(p, learner.needs, temperature=temperature, other=other).summed() for p in pieces]
     order = torch.cat([piece.response["step_row"] for piece in pieces]).argsort()
@@ -164,16 +168,20 @@ def coupled_gradients(
     everyone = Views(batch=ranks.gather_rows(batch))
     start = ranks.offset(batch.rows)
     out: dict[str, dict[str, Tensor]] = {}
+    worth: dict[str, float] = {}
     for term in coupled:
         numbers = {name: ranks.gather_column(value).requires_grad_() for name, value in own.items()}
         values = term.fn(*term.inputs(everyone, numbers))
         weights = (everyone.batch.pair if term.over == "pair" else everyone.batch.response)[f"weight/{term.name}"]
-        (term.coef * (weights * values).sum()).backward()
+        total = (weights * values).sum()
+        (term.coef * total).backward()
+        worth |= {f"loss/{term.name}": float(total.detach())}
+        worth[f"{role}/loss"] = worth.get(f"{role}/loss", 0.0) + term.coef * float(total.detach())
         out[term.name] = {
             name: torch.zeros_like(own[name]) if leaf.grad is None else leaf.grad[start : start + batch.rows]
             for name, leaf in numbers.items()
         }
-    return out
+    return out, {name: Sum(value / ranks.size) for name, value in worth.items()}
 
 
 def _surrogate(views: Views, leaves: Mapping[str, Tensor]) -> Tensor:
