@@ -239,13 +239,13 @@ def plain_answer(answer: Sequence[Message], form: Form) -> str:
 def _rollout(task_id: str, prompt: tuple[int, ...], parts: Sequence[tuple[list[int], bool]], text: str) -> Rollout:
     """Prompt tokens, then parts that count or do not."""
     tokens, mask = list(prompt), [False] * len(prompt)
-    asked: TokenSource = "prompt"
-    source = [asked] * len(prompt)
+    source: list[TokenSource] = []
+    source.extend("prompt" for _ in prompt)
     for ids, counts in parts:
         writer: TokenSource = "sampled" if counts else "template"
         tokens += ids
         mask += [counts] * len(ids)
-        source += [writer] * len(ids)
+        source.extend(writer for _ in ids)
     if not any(mask):
         raise RowFault("has an answer that encodes to no token")
     if not mask or mask[0]:
