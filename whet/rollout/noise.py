@@ -1,7 +1,7 @@
 """Noise as a function, not a state: the Gumbel variable of (draw, token index, vocabulary id), in any order, anywhere.
 
     seed  = the first 64 bits of BLAKE2b(key)
-    u     = 2^-63 (mix(mix(seed + g (index + 1)) + g (id + 1)) >> 1)   uniform on (0, 1]
+    u     = 2^-63 (mix(mix(seed + g (index + 1)) + g (id + 1)) mod 2^63)   uniform on [0, 1]
     noise = -log(-log(1 - u))        so that argmax(logits / T + noise) ~ softmax(logits / T)
 
 `mix` is the finaliser of splitmix64 (Steele, Lea and Flood, 2014) and g its increment. Integers are exact on every
@@ -60,6 +60,5 @@ def gumbel(seed: Tensor, index: Tensor, ids: Tensor) -> Tensor:
     True
     """
     start = mix(seed + INCREMENT * (index + 1))
-    bits = mix(start[:, None] + INCREMENT * (ids + 1))
-    uniform = (bits >> 1).bitwise_and_((1 << 63) - 1).to(torch.float32).mul_(2.0**-63).add_(2.0**-64)
-    return uniform.neg_().log1p_().neg_().log_().neg_()
+    bits = mix(start[:, None] + INCREMENT * (ids + 1)).bitwise_and_((1 << 63) - 1)
+    return bits.to(torch.float32).mul_(-(2.0**-63)).log1p_().neg_().log_().neg_()

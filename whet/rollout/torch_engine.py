@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from whet.batch import Tree, pack
 from whet.errors import DataError, ModelError
@@ -64,8 +65,9 @@ class TorchEngine:
         draws = [draw for number, request in enumerate(requests) for draw in self._draws(number, request)]
         batch = Batch(self.decoder, draws, sampling=self.sampling, vocabulary=self.vocabulary, ends=self._ends)
         self.last = batch.stats
+        modules = tuple(self.decoder.modules())
         while not batch.over:
-            with _evaluating(self.decoder):
+            with _evaluating(modules):
                 ended = batch.advance()
             batch.stats = batch.stats.plus(sampled_tokens=sum(len(draw.tokens) for draw in ended))
             self.last = batch.stats
@@ -76,7 +78,7 @@ class TorchEngine:
         """P(option) after the prefix, normalised over the options (token sequences), at temperature 1: one forward."""
         rollouts = [_answer(tuple(prefix), tuple(option)) for option in options]
         batch = pack([Tree(rollouts=rollouts)]).to(self.decoder.device)
-        with _evaluating(self.decoder):
+        with _evaluating(tuple(self.decoder.modules())):
             logprobs = self.decoder(batch, frozenset({"logprobs"}), temperature=1.0).token["logprobs"]
         total = logprobs.new_zeros(batch.rows).index_add_(0, batch.row, logprobs)
         return tuple(torch.softmax(total, dim=0).tolist())
@@ -142,12 +144,12 @@ def _answer(prompt: tuple[int, ...], response: tuple[int, ...]) -> Rollout:
 
 
 @contextmanager
-def _evaluating(decoder: Any) -> Iterator[None]:
+def _evaluating(modules: Sequence[nn.Module]) -> Iterator[None]:
     """No gradient and no dropout, and every module back as it was.
 
     Not inference mode: its tensors could not be used by autograd later.
     """
-    training = [module for module in decoder.modules() if module.training]
+    training = [module for module in modules if module.training]
     for module in training:
         module.training = False
     try:
