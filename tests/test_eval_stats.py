@@ -70,6 +70,8 @@ def test_certainty_is_not_claimed_from_agreement() -> None:
     z2 = NormalDist().inv_cdf(0.975) ** 2
     assert share([1.0] * 50, seed=0).low == pytest.approx(50 / (50 + z2))
     assert share([0.0] * 50, seed=0).high == pytest.approx(z2 / (50 + z2))
+    ties = win_rate([1.0] * 50, [1.0] * 50, seed=0)
+    assert ties.low < ties.value == 0.5 < ties.high
 
 
 def test_win_rates_of_two_sides_add_to_one_and_ties_are_halves() -> None:

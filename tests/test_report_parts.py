@@ -142,7 +142,7 @@ def test_families_bands_and_scales() -> None:
 
 
 def test_many_curves_of_one_family_are_spread_over_plots() -> None:
-    rows = [{"step": s, **{f"rewards/part{i}/mean": 1.0 for i in range(8)}} for s in (1, 2)]
+    rows = [{"step": s, **{f"rewards/part{i}/mean": 1.0 + i for i in range(8)}} for s in (1, 2)]
     assert [len(figure.series) for figure in figures(rows)] == [5, 3]
 
 
@@ -248,8 +248,8 @@ def test_where_no_prompt_came_again_the_ends_of_the_run_are_shown() -> None:
     found = from_rollouts([row(1, "a"), row(1, "b"), row(2, "c"), row(3, "d")], stage="rl")
     assert [(r["stage"], r["task_id"]) for r in found] == [
         ("rl · first step", "a"),
-        ("rl · first step", "b"),
         ("rl · last step", "d"),
+        ("rl · first step", "b"),
     ]
     assert from_rollouts([], stage="rl") == []
     assert [r["stage"] for r in from_rollouts([row(1, "a")], stage="rl")] == ["rl · first step"]

@@ -86,19 +86,21 @@ def _judged(values: ArrayLike) -> NDArray[np.float64]:
 def share(values: ArrayLike, *, seed: int, draws: int = 2000, level: float = 0.95) -> Interval:
     """The mean of numbers between 0 and 1 with its interval.
 
-    Where all prompts agree on 0 or on 1, resampling sees no spread and would claim certainty; Wilson's score bound
-    z² / (n + z²) (Wilson, 1927) takes its place there.
+    Where all prompts agree, resampling sees no spread and would claim certainty. Then a mass of z² / (n + z²) of
+    prompts that were not met may hold 0 or 1; where they agree on 0 or 1 that is Wilson's score interval (1927).
 
     >>> print(share([1.0] * 20, seed=0))
     1 [0.839, 1] (n=20)
+    >>> print(share([0.5] * 20, seed=0))        # nothing but ties
+    0.5 [0.419, 0.581] (n=20)
     """
     found = bootstrap(values, seed=seed, draws=draws, level=level)
     z2 = NormalDist().inv_cdf((1 + level) / 2) ** 2
-    if found.low == found.high == 1.0:
-        return Interval(value=1.0, low=found.n / (found.n + z2), high=1.0, n=found.n)
-    if found.low == found.high == 0.0:
-        return Interval(value=0.0, low=0.0, high=z2 / (found.n + z2), n=found.n)
-    return found
+    if found.low < found.high:
+        return found
+    unmet = z2 / (found.n + z2)
+    low = found.value * (1 - unmet)
+    return Interval(value=found.value, low=low, high=low + unmet, n=found.n)
 
 
 def chance_of_one(n: int, correct: int, k: int) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from whet.report.plot import Series
@@ -17,7 +17,7 @@ FAMILIES: Final[tuple[tuple[str, str], ...]] = (
     ("Accuracy", r"(.+/)?accurac(y|ies)"),
     ("Margins", r"rewards/(chosen|rejected|margins)|(.+/)?margins?"),
     ("Reward parts", r"rewards/.+"),
-    ("KL", r"(.+/)?kl(/.+)?"),
+    ("KL", r"kl(/.+)?"),
     ("Loss", r"loss(/.+)?|.+/loss"),
     ("Entropy", r"(.+/)?entropy"),
     ("Length", r"(.+/)?(mean_)?length(/mean)?"),
@@ -116,13 +116,27 @@ def is_interval(value: Any) -> bool:
 def _split(title: str, series: Iterable[Series], *, main: bool) -> list[Figure]:
     """One figure, or several where scales differ or curves are too many; the order of the metrics is kept."""
     piles: list[list[Series]] = []
-    for one in series:
+    for one in merged(series):
         pile = next((p for p in piles if len(p) < MOST_SERIES and _same_scale([*p, one])), None)
         if pile is None:
             piles.append([one])
         else:
             pile.append(one)
     return [Figure(title=title, series=tuple(pile), main=main) for pile in piles]
+
+
+def merged(series: Iterable[Series]) -> list[Series]:
+    """The curves with equal ones drawn once, under all their names.
+
+    >>> same = ((1.0, 2.0), (2.0, 3.0))
+    >>> [s.name for s in merged([Series(name="loss/nll", points=same), Series(name="policy/loss", points=same)])]
+    ['loss/nll = policy/loss']
+    """
+    found: dict[str, Series] = {}
+    for one in series:
+        shape = repr((one.points, one.band, one.dots))
+        found[shape] = replace(found[shape], name=f"{found[shape].name} = {one.name}") if shape in found else one
+    return list(found.values())
 
 
 def _same_scale(series: Sequence[Series]) -> bool:

@@ -41,7 +41,8 @@ def from_rollouts(
         chosen = [(label, seen[task]) for task in list(last)[:most] for label, seen in times]
     else:
         ends = [("first step", opening), ("last step", latest)] if latest is not opening else [("first step", opening)]
-        chosen = [(label, siblings) for label, seen in ends for siblings in list(seen.values())[: max(1, most // 2)]]
+        half = range(max(1, most // 2))
+        chosen = [(label, list(seen.values())[i]) for i in half for label, seen in ends if i < len(seen)]
     return [
         as_sample(row, stage=f"{stage} · {label}", decode=decode)
         for label, siblings in chosen
