@@ -56,6 +56,4 @@ def some_rollouts() -> list[Rollout]:
 def some_batch() -> TokenBatch:
     first, second, third = some_rollouts()
     labels = [[(4, 1.0)], [], [(2, 0.0), (5, 1.0)]]
-    return pack(
-        [Tree(rollouts=[first, second], labels=labels[:2]), Tree(rollouts=[third], labels=labels[2:])]
-    )
+    return pack([Tree(rollouts=[first, second], labels=labels[:2]), Tree(rollouts=[third], labels=labels[2:])])

@@ -10,7 +10,7 @@ import logging
 import pytest
 import torch
 
-from tests.tiny import FAMILIES, PADDED, tiny
+from tests.families import FAMILIES, PADDED, tiny
 from whet.batch import TokenBatch, Tree, pack
 from whet.errors import ModelError
 from whet.models.policy import Decoder
