@@ -81,11 +81,13 @@ def pairs(
     for name, split, count in (("pairs", "train", prompts), ("held", "test", held)):
         chosen = tasks(world, split, count, seed + 1)
         live.say(f"{count} prompts of lab:{world}/{split}: two answers each, compared by a noisy annotator")
-        rows, identical = label_pairs(_twice(policy, chosen, seed, split, max_new_tokens), annotator)
+        drawn = _twice(policy, chosen, seed, split, max_new_tokens)
+        written = [(task, a, b) for task, a, b in drawn if a.strip() and b.strip()]
+        rows, identical = label_pairs(written, annotator)
         rows = _coin(rows, seed) if shuffled and name == "pairs" else rows
         text = "".join(json.dumps(row) + "\n" for row in rows)
         replace_file(folder / f"{name}.jsonl", text.encode())
-        numbers |= {f"{name}_rows": len(rows), f"{name}_identical": identical}
+        numbers |= {f"{name}_rows": len(rows), f"{name}_identical": identical, f"{name}_empty": len(drawn) - len(written)}
         numbers |= {f"{name}_ceiling": sum(row["p_gold"] for row in rows) / len(rows)}
     return {"files": {"pairs": "pairs.jsonl", "held": "held.jsonl"}, "numbers": numbers}
 

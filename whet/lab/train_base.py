@@ -35,7 +35,7 @@ PROMPT_WEIGHT = 0.1
 class Settings:
     """What the training run does; `python -m whet.lab.train_base --help` lists the same names."""
 
-    steps: int = 4000
+    steps: int = 2500
     documents: int = 128
     lr: float = 3e-3
     warmup: int = 100
