@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.model_folders import some_batch, some_rollouts, write_model
 from tests.families import tiny
+from tests.model_folders import some_batch, some_rollouts, write_model
 from whet.batch import TokenBatch, Tree, pack
 from whet.errors import MissingExtra, ModelError
 from whet.models import lora
