@@ -266,7 +266,7 @@ def test_the_report_says_what_was_detected_and_what_happened() -> None:
     rows = [pair(prompt="<|im_end|>"), pair(), pair(), pair(chosen="B")]
     _, report = dataset.pairs(rows_of(rows), PLAIN, config=config(identical_limit=0.5))
     assert report.lines() == [
-        "4 rows of kind preference (it has chosen and rejected), 3 kept",
+        "4 rows of kind preference (it has chosen and rejected; 4 plain), 3 kept",
         "1 left out because both answers are the same",
         "1 that repeat an earlier row (kept)",
         "1 with control tokens in their text, encoded as letters",

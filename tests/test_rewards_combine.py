@@ -12,7 +12,7 @@ from tiny_tokenizer import tiny_tokenizer
 
 from whet.batch import TokenBatch
 from whet.data.render import Renderer
-from whet.errors import ConfigError, RewardError
+from whet.errors import ConfigError, DataError, RewardError
 from whet.losses.terms import Views
 from whet.rewards import reward as shelf
 from whet.rewards.combine import Combined, Weighted
@@ -63,6 +63,15 @@ def test_parts_of_a_reward_stand_under_its_name() -> None:
 def test_two_rewards_of_one_name_are_refused() -> None:
     with pytest.raises(ConfigError, match="two rewards are called 'a'"):
         Combined((weighted("a", 1.0, 0.0), weighted("a", 1.0, 0.0)))
+
+
+def test_columns_are_checked_through_the_sum() -> None:
+    def score(completions: Any, level: Any) -> list[float]:
+        return [0.0]
+
+    combined = Combined((weighted("a", 1.0, 0.0), Weighted(name="b", reward=function_reward(score))))
+    with pytest.raises(DataError, match="the reward score asks for level"):
+        combined.check([TASK])
 
 
 @pytest.mark.parametrize("name", shelf.names())

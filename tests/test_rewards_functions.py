@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -237,6 +239,28 @@ def test_a_function_that_hangs_ends_at_its_deadline_and_is_named() -> None:
         with pytest.raises(RewardError, match=rf"did not return within its deadline of 0\.2 s, on {where}"):
             values(function, deadline=0.2)
         assert time.monotonic() - begun < 5
+
+
+def test_plain_functions_have_their_whole_deadline_each() -> None:
+    def one(task: Task, rollout: Rollout) -> float:
+        return time.sleep(0.15) or 1.0
+
+    assert values(one, deadline=0.5) == [1.0] * 4
+
+
+def test_code_that_holds_the_interpreter_ends_the_process_with_its_name() -> None:
+    script = """
+import asyncio, re
+from whet.rewards import deadline
+from whet.rewards.functions import function_reward
+from whet.types import Group, Rollout, Task
+deadline.GRACE = 0.3
+def stuck(completions): return [re.match("(a+)+$", "a" * 60 + "b") for _ in completions]
+rollout = Rollout(task_id="t", tokens=(1, 2), mask=(False, True), source=("prompt", "sampled"))
+asyncio.run(function_reward(stuck, deadline=0.2)([Group(task=Task(id="t", messages=()), members=((rollout, None),))]))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1 and "Timeout (" in done.stderr and " in stuck" in done.stderr
 
 
 def test_permuting_answers_permutes_rewards() -> None:

@@ -160,7 +160,9 @@ def _read(
             continue
         items += made
         kept += bool(made)
-    detected = Detected(kind=layout.kind, count=intake.read, why="it has " + " and ".join(layout.required))
+    forms = " and ".join(f"{count} {form}" for form, count in sorted(intake.forms.items()))
+    why = f"it has {' and '.join(layout.required)}; {forms or 'none'}"
+    detected = Detected(kind=layout.kind, count=intake.read, why=why)
     return items, intake.finish(detected, kept)
 
 
@@ -194,6 +196,7 @@ def _example(row: Row, layout: Layout, config: DataConfig, intake: Intake) -> Ex
     if name in intake.ids:
         raise RowFault(f"has the id {name!r}, which {intake.ids[name]} has already")
     intake.ids[name] = row.where
+    intake.forms[example.form] = intake.forms.get(example.form, 0) + 1
     intake.count("duplicates", int(hash(example.content) in intake.seen))
     intake.seen.setdefault(hash(example.content), row.where)
     return replace(_with_system(example, config.system), id=name, where=row.where)

@@ -73,6 +73,7 @@ class Intake:
     overlong: list[str] = field(default_factory=list)
     identical: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    forms: dict[str, int] = field(default_factory=dict)
     seen: dict[int, str] = field(default_factory=dict)
     ids: dict[str, str] = field(default_factory=dict)
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from whet.errors import ConfigError
-from whet.types import Group, Reward, Score
+from whet.rewards.functions import FunctionReward
+from whet.types import Group, Reward, Score, Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,12 @@ class Combined:
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise ConfigError(f"two rewards are called {twice!r}; give one of them another name")
+
+    def check(self, tasks: Sequence[Task]) -> None:
+        """Refuse data without the columns that a reward's function asks for, before anything runs."""
+        for one in self.rewards:
+            if isinstance(one.reward, FunctionReward):
+                one.reward.check(tasks)
 
     async def __call__(self, groups: Sequence[Group]) -> list[Group]:
         judged = await asyncio.gather(*(one.reward(groups) for one in self.rewards))

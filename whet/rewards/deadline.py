@@ -1,18 +1,25 @@
 """Foreign code under a deadline: a call that hangs ends in an error, not in a run that stands still.
 
 A call runs in a daemon thread of its own and is abandoned when its time is over; the error is meant to end the run.
-Code that never lets the interpreter go (a regular expression that backtracks without end) cannot be left this way.
+Code that never lets the interpreter go (a regular expression that backtracks without end) cannot be left this way, and
+nothing else runs meanwhile, not even Ctrl-C: some seconds later the process ends itself with a traceback of that code,
+as if killed, which no saved step suffers from.
 """
 
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import inspect
 import os
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
+
+GRACE = 10.0
+"""Seconds behind a deadline after which a process that cannot run its own code ends."""
 
 
 class Overdue(Exception):
@@ -33,7 +40,7 @@ class Caller:
     async def call(self, function: Callable[[], Any], *, seconds: float) -> Any:
         """What `function()` returns, or what its awaitable does; `Overdue` after `seconds`, its exception as it is."""
         started = asyncio.get_running_loop().time()
-        result = await _within(_in_thread(function), seconds)
+        result = await _within(_in_thread(function, seconds), seconds)
         if inspect.isawaitable(result):
             left = seconds - (asyncio.get_running_loop().time() - started)
             result = await _within(asyncio.run_coroutine_threadsafe(_outcome(result), self._running()), left)
@@ -56,15 +63,21 @@ async def _outcome(awaitable: Any) -> tuple[bool, Any]:
         return False, error
 
 
-def _in_thread(function: Callable[[], Any]) -> Future[tuple[bool, Any]]:
+def _in_thread(function: Callable[[], Any], seconds: float) -> Future[tuple[bool, Any]]:
     done: Future[tuple[bool, Any]] = Future()
     done.set_running_or_notify_cancel()
 
     def run() -> None:
+        stream = sys.__stderr__
+        if stream is not None:
+            faulthandler.dump_traceback_later(seconds + GRACE, exit=True, file=stream)
         try:
             outcome = (True, function())
         except BaseException as error:  # also SystemExit: a reward must not end the process
             outcome = (False, error)
+        finally:
+            if stream is not None:
+                faulthandler.cancel_dump_traceback_later()
         done.set_result(outcome)
 
     threading.Thread(target=run, name="whet-reward", daemon=True).start()

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -36,6 +37,9 @@ from whet.rewards.deadline import Caller, Overdue
 from whet.rewards.loading import load_function
 from whet.types import Group, Score, Task
 
+Given = TypeVar("Given")
+Made = TypeVar("Made")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionReward:
@@ -54,11 +58,15 @@ class FunctionReward:
             return _dealt(groups, await self._batch([(g.task, r) for g in groups for r in g.rollouts]))
         if self.signature.shape == "rollout":
             rows = [(g.task, r) for g in groups for r in g.rollouts]
-            return _dealt(groups, await asyncio.gather(*(self._one(row) for row in rows)))
-        return [
-            group.scored(scores)
-            for group, scores in zip(groups, await asyncio.gather(*map(self._siblings, groups)), strict=True)
-        ]
+            return _dealt(groups, await self._each(self._one, rows))
+        judged = await self._each(self._siblings, groups)
+        return [group.scored(scores) for group, scores in zip(groups, judged, strict=True)]
+
+    async def _each(self, call: Callable[[Given], Coroutine[Any, Any, Made]], items: Sequence[Given]) -> list[Made]:
+        """Coroutine functions at the same time; plain ones one after another, each with its whole deadline."""
+        if inspect.iscoroutinefunction(self.function) or inspect.iscoroutinefunction(type(self.function).__call__):
+            return await asyncio.gather(*map(call, items))
+        return [await call(item) for item in items]
 
     def check(self, tasks: Iterable[Task]) -> None:
         """Refuse data without the columns that the function asks for, before anything runs."""
