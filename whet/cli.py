@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from whet.errors import WhetError
+
+Job = Callable[[], Any]
+UsageError: Any = typer.BadParameter.__base__
+"""What a wrong command line raises; typer has no public name for it."""
 
 app = typer.Typer(
     name="whet",
@@ -37,7 +43,7 @@ def run_command(
     overrides: Overrides = None,
     out: Out = None,
     resume: Resume = False,
-) -> None:
+) -> Job:
     """Run a recipe, or one loop from a YAML file, and write its report.
 
     Examples:
@@ -51,22 +57,24 @@ def run_command(
     `my.py` holds a function `score(prompts, completions, **columns)` that returns one number (or None) per completion.
     Ctrl-C finishes the step, saves and exits with 130; `whet run … --out FOLDER --resume` goes on from there.
     """
-    from whet.launch import execute
-    from whet.plan import plan
-
-    _conclude(execute(plan(target, overrides or []), out=out, resume=resume))
+    return _job(target, overrides, out=out, resume=resume)
 
 
 @app.command()
-def quickstart(overrides: Overrides = None, out: Out = None, resume: Resume = False) -> None:
+def quickstart(overrides: Overrides = None, out: Out = None, resume: Resume = False) -> Job:
     """Take the embedded model through SFT, a reward model, GRPO, a verifier and DPO, in minutes and without a network.
 
     Every stage is judged on held-out prompts by the lab's exact reward. The table at the end and `report.html` show it.
     """
+    return _job("quickstart", overrides, out=out, resume=resume)
+
+
+def _job(target: str, overrides: list[str] | None, *, out: Path | None, resume: bool) -> Job:
+    """A run that is planned and checked; `main` starts it, so that a traceback from inside a loss stays short."""
     from whet.launch import execute
     from whet.plan import plan
 
-    _conclude(execute(plan("quickstart", overrides or []), out=out, resume=resume))
+    return partial(execute, plan(target, overrides or []), out=out, resume=resume)
 
 
 def _conclude(run: Any) -> None:
@@ -145,12 +153,12 @@ def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's fold
 @app.command("eval")
 def eval_command(
     model: Annotated[str, typer.Argument(metavar="MODEL|RUN", help="A model folder, hub name, lab:NAME, or a run's folder.")],
-    settings: Annotated[list[str], typer.Argument(metavar="KEY=VALUE…", help="data=F reward=R, and k, n, seed, temperature, max_new_tokens, json=FILE.")],
+    settings: Annotated[list[str], typer.Argument(metavar="KEY=VALUE…", help="data=F reward=R, and k, n, seed, temperature, max_new_tokens, out=FILE (JSON).")],
 ) -> None:
     """Measure a model: mean reward, pass@1, pass@k with bootstrap intervals, truncation, length; a table and JSON.
 
         whet eval runs/grpo-1 data=test.jsonl reward=my.py:score k=8
-        whet eval lab:base data=lab:math/test reward=lab:math k=8 n=100 json=out.json
+        whet eval lab:base data=lab:math/test reward=lab:math k=8 n=100 out=math.json
     """
     from whet.measure import measure_command
 
@@ -160,7 +168,16 @@ def eval_command(
 def main() -> None:
     """Run the command; an error of the user's is one sentence on stderr and an exit code, never a traceback."""
     try:
-        app(standalone_mode=True)
+        job = app(standalone_mode=False)
+        if callable(job):
+            _conclude(job())
     except WhetError as error:
         print(f"whet: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except UsageError as error:
+        error.show()
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

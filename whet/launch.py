@@ -10,8 +10,9 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from whet.errors import ConfigError, RunError
 from whet.files import replace_file
@@ -19,7 +20,8 @@ from whet.plan import Overrides, Plan, plan
 from whet.recipes.stage import MakeConfig, Result, Stage
 from whet.rundir import RunDir, describe_environment
 
-PLAIN = (str, int, float, bool, type(None))
+if TYPE_CHECKING:
+    from whet.build.loops import Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class Run:
     @property
     def model(self) -> Path:
         """The folder of the model trained last."""
-        models = [folder / "final" for folder in self.stages if (folder / "final" / "config.json").is_file()]
+        models = [folder / "final" for folder in self.stages if (folder / "final").is_dir()]
         if not models:
             raise RunError(f"{self.path} has no finished model; resume it with --resume")
         return models[-1]
@@ -124,7 +126,17 @@ def execute(
             generator, result = made.generate(), None
             for number in range(1, len(names) + 1):
                 stage = next(generator) if result is None else generator.send(result)
-                result = _stage(root, number, stage, made, live=live, interrupts=interrupts, objects=objects or {})
+                with _folder(root, number, stage, made) as place:
+                    began = time.monotonic()
+                    if place.done is None:
+                        live.stage(stage.name, 0)
+                        job = _job(place, stage, made, live=live, interrupts=interrupts, objects=objects or {})
+                        with job.session:
+                            job.work()
+                        place.mark_done(_timed(job.finish(), time.monotonic() - began))
+                    else:
+                        live.skip(stage.name)
+                    result = _result(place, stage)
                 results.append((stage, result))
         _write_table(root.path, results)
         root.mark_done({"stages": len(names)})
@@ -174,23 +186,34 @@ def _fresh(name: str) -> Path:
     return Path("runs") / f"{name}-{number}"
 
 
-def _stage(
-    root: RunDir, number: int, stage: Stage, made: Plan, *, live: Any, interrupts: Any, objects: Mapping[str, Any]
-) -> Result:
+def _folder(root: RunDir, number: int, stage: Stage, made: Plan) -> RunDir:
     loaded = made.loaded(stage)
-    saved = loaded.value.model_dump(mode="json")
-    with root.stage(number, stage.name, saved, origins=dict(loaded.origins)) as folder:
-        if folder.done is None:
-            live.stage(stage.name, 0)
-            began = time.monotonic()
-            results = _work(folder, stage.name, loaded.value, live=live, interrupts=interrupts, objects=objects)
-            results["numbers"] = {**results.get("numbers", {}), "seconds": time.monotonic() - began}
-            folder.mark_done(results)
-        else:
-            live.skip(stage.name)
-        done = folder.done
-        assert done is not None
-        files = {name: str(folder.path / place) for name, place in done.get("files", {}).items()}
+    return root.stage(number, stage.name, loaded.value.model_dump(mode="json"), origins=dict(loaded.origins))
+
+
+def _job(
+    folder: RunDir, stage: Stage, made: Plan, *, live: Any, interrupts: Any, objects: Mapping[str, Any]
+) -> Job:
+    """What a stage has to do: a loop, or a function whose return value it keeps."""
+    from whet.build.loops import Job, prepare
+
+    config = made.loaded(stage).value
+    if not isinstance(config, MakeConfig):
+        return prepare(config, folder, watchers=[Watched(live, stage.name)], interrupts=interrupts, objects=objects)
+    made_of: list[dict[str, Any]] = []
+    function = partial(_function(config.function), folder.path, live=live, **config.arguments)
+    return Job(work=lambda: made_of.append(function()), finish=made_of.pop)
+
+
+def _timed(results: dict[str, Any], seconds: float) -> dict[str, Any]:
+    return {**results, "numbers": {**results.get("numbers", {}), "seconds": seconds}}
+
+
+def _result(folder: RunDir, stage: Stage) -> Result:
+    """What a finished stage says of itself, its files as absolute paths."""
+    done = folder.done
+    assert done is not None
+    files = {name: str(folder.path / place) for name, place in done.get("files", {}).items()}
     return Result(stage=stage.name, values={**done.get("numbers", {}), **files}, rows=done.get("rows"))
 
 
@@ -205,16 +228,6 @@ def _planned(made: Plan) -> dict[str, float]:
     seconds = {stage.name: stage.seconds for stage, _ in made.preview()}
     known = {name: s for name, s in seconds.items() if s is not None}
     return known if len(known) == len(seconds) else dict.fromkeys(seconds, 1.0)
-
-
-def _work(
-    folder: RunDir, name: str, config: Any, *, live: Any, interrupts: Any, objects: Mapping[str, Any]
-) -> dict[str, Any]:
-    if isinstance(config, MakeConfig):
-        return _function(config.function)(folder.path, live=live, **config.arguments)
-    from whet.build.loops import train
-
-    return train(config, folder, watchers=[Watched(live, name)], interrupts=interrupts, objects=objects)
 
 
 def _function(path: str) -> Any:

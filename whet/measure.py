@@ -33,7 +33,7 @@ class MeasureConfig(Config):
     """Longest answer in tokens."""
     seed: int = 0
     """The same seed asks the same draws, so that models are compared on common noise."""
-    json: str | None = None
+    out: str | None = None
     """Also write every number and answer to this file."""
 
 
@@ -49,17 +49,21 @@ def model_folder(name: str) -> str:
 
     if (Path(name) / "stages").is_dir():
         return str(Run(Path(name)).model)
-    return str(Path(name) / "final") if (Path(name) / "final" / "config.json").is_file() else name
+    return str(Path(name) / "final") if (Path(name) / "final" / "config.out").is_file() else name
 
 
 def print_measured(model: str, config: MeasureConfig) -> None:
-    """Sample, score, and print the table; `config.json` also gets it."""
+    """Sample, score, and print the table; `config.out` also gets it."""
     from rich.console import Console
 
+    from whet.report.table import Column, Table
+
     evaluation = measured(model, config)
-    Console().print(evaluation.table().rich())
-    if config.json is not None:
-        Path(config.json).write_text(json.dumps(evaluation.json(), indent=1) + "\n")
+    columns = (Column(key="metric", title=model, format="text"), Column(key="shown", title="value", format=".3f"))
+    rows = tuple({**row, "shown": row} for row in evaluation.table())
+    Console().print(Table(columns=columns, rows=rows).rich())
+    if config.out is not None:
+        Path(config.out).write_text(json.dumps(evaluation.json(), indent=1) + "\n")
 
 
 def measured(model: str, config: MeasureConfig) -> Any:

@@ -6,13 +6,14 @@ one stage also takes the stage's own keys (`optim.lr=1e-4`). Every problem is re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import yaml
 
+from whet.annotations import model_of
 from whet.config import Config, Loaded, keys_of, load
 from whet.errors import ConfigError
 from whet.recipes import recipe
@@ -79,7 +80,7 @@ def of_recipe(name: str, overrides: Overrides = (), *, file: Path | None = None,
     """A recipe with its parameters; every override finds its place or is an error."""
     function = recipe.get(name)
     params_type: type[Config] = get_type_hints(function)["params"]
-    mine, rest = _split(overrides, params_type.model_fields)
+    mine, rest = _split(overrides, params_type)
     defaults = {f"file {file}": given} if given else None
     params = load(params_type, defaults=defaults, overrides=mine)
 
@@ -139,18 +140,19 @@ def _text(value: Any) -> str:
     return yaml.safe_dump(value, default_flow_style=True).removesuffix("\n...\n").strip()
 
 
-def _split(overrides: Overrides, fields: Iterable[str]) -> tuple[Overrides, Overrides]:
-    """The overrides of the recipe's own parameters, and the rest."""
-    known = set(fields)
+def _split(overrides: Overrides, params_type: type[Config]) -> tuple[Overrides, Overrides]:
+    """The overrides of the recipe's own parameters, and the rest (`data.holdout` is a stage's: `data` is a text)."""
+
+    def mine(key: str) -> bool:
+        root, dot, _ = key.strip().partition(".")
+        field = params_type.model_fields.get(root)
+        return field is not None and (not dot or model_of(field.rebuild_annotation()) is not None)
+
     if isinstance(overrides, Mapping):
-        mine = {key: value for key, value in overrides.items() if key.split(".")[0] in known}
-        return mine, {key: value for key, value in overrides.items() if key not in mine}
-    first = [text for text in overrides if "=" not in text or _root(text) in known]
+        own = {key: value for key, value in overrides.items() if mine(key)}
+        return own, {key: value for key, value in overrides.items() if key not in own}
+    first = [text for text in overrides if "=" not in text or mine(text.partition("=")[0])]
     return first, [text for text in overrides if text not in first]
-
-
-def _root(text: str) -> str:
-    return text.partition("=")[0].split(".")[0].strip()
 
 
 def _by_stage(

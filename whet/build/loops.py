@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import torch
 
 from whet.advantages import advantage
 from whet.build import data, models, terms
-from whet.build.rewards import build_rewards
+from whet.build.rewards import build_rewards, journaled
 from whet.batch import TokenBatch, Tree
 from whet.data.intake import Report
 from whet.data.order import Cursor
@@ -47,6 +49,16 @@ Evaluate = Callable[[int], dict[str, float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A loop ready to run inside its session, and what is done when it has: the caller calls both, so that a traceback
+    stays short."""
+
+    work: Callable[[], None]
+    finish: Callable[[], dict[str, Any]]
+    session: AbstractContextManager[Any] = field(default_factory=nullcontext)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
     """Where a loop runs, and who watches."""
 
@@ -75,15 +87,15 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", module=r"transformers\..*")
 
 
-def train(
+def prepare(
     config: LoopConfig,
     run: RunDir,
     *,
     watchers: Iterable[Watcher] = (),
     interrupts: Interrupts | None = None,
     objects: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Run the loop of a configuration in its folder; returns what it made: files and numbers."""
+) -> Job:
+    """The loop of a configuration, ready to run in its folder; `finish` returns what it made: files and numbers."""
     place = Place(
         run=run,
         watchers=[*watchers, *trackers(config.track, run.path)],
@@ -96,7 +108,7 @@ def train(
     raise AssertionError(f"no loop for {type(config).__name__}")
 
 
-def _supervised(config: SupervisedConfig, place: Place) -> dict[str, Any]:
+def _supervised(config: SupervisedConfig, place: Place) -> Job:
     policy = models.policy(config.model, seed=config.seed)
     learned, held = data.both(
         config.data,
@@ -111,11 +123,11 @@ def _supervised(config: SupervisedConfig, place: Place) -> dict[str, Any]:
     learner = Learner.of(policy, [term], config.optim, total=steps)
     evaluate = _held_out(config, policy, [term], data.example_trees(held))
     session = _session(config, place, {"policy": learner}, evaluate, learned)
-    supervised(session, learner, learned, cursor=cursor, steps=steps, budget=config.token_budget)
-    return _finished(place, policy)
+    work = partial(supervised, session, learner, learned, cursor=cursor, steps=steps, budget=config.token_budget)
+    return Job(session=session, work=work, finish=partial(_finished, place, policy))
 
 
-def _reward_model(config: RewardModelConfig, place: Place) -> dict[str, Any]:
+def _reward_model(config: RewardModelConfig, place: Place) -> Job:
     found, _ = terms.loss_terms(config.loss, (reward_loss, step_loss))
     scorer = models.scorer(config.model, seed=config.seed)
     learned, held = _trees(config, scorer, place, (reward_loss, step_loss))
@@ -123,11 +135,11 @@ def _reward_model(config: RewardModelConfig, place: Place) -> dict[str, Any]:
     learner = Learner.of(scorer, found, config.optim, total=steps)
     evaluate = _held_out(config, scorer, found, held)
     session = _session(config, place, {"reward": learner}, evaluate, learned)
-    reward_model(session, learner, learned, cursor=cursor, steps=steps, budget=config.token_budget)
-    return _finished(place, scorer)
+    work = partial(reward_model, session, learner, learned, cursor=cursor, steps=steps, budget=config.token_budget)
+    return Job(session=session, work=work, finish=partial(_finished, place, scorer))
 
 
-def _offline(config: OfflineConfig, place: Place) -> dict[str, Any]:
+def _offline(config: OfflineConfig, place: Place) -> Job:
     found, looks = terms.loss_terms(config.loss, (preference_loss, rating_loss))
     policy = models.policy(config.model, seed=config.seed)
     if config.reference is not None and not looks:
@@ -138,11 +150,13 @@ def _offline(config: OfflineConfig, place: Place) -> dict[str, Any]:
     learner = Learner.of(policy, found, config.optim, total=steps)
     evaluate = _held_out(config, policy, found, held, reference=reference)
     session = _session(config, place, {"policy": learner}, evaluate, learned)
-    offline(session, learner, learned, reference=reference, cursor=cursor, steps=steps, budget=config.token_budget)
-    return _finished(place, policy)
+    work = partial(
+        offline, session, learner, learned, reference=reference, cursor=cursor, steps=steps, budget=config.token_budget
+    )
+    return Job(session=session, work=work, finish=partial(_finished, place, policy))
 
 
-def _online(config: OnlineConfig, place: Place) -> dict[str, Any]:
+def _online(config: OnlineConfig, place: Place) -> Job:
     policy = models.policy(config.model, seed=config.seed)
     learners, critic = _actors(config, policy)
     start = policy if config.kl.coef else None
@@ -159,7 +173,7 @@ def _online(config: OnlineConfig, place: Place) -> dict[str, Any]:
         tasks=learned,
         render=renderer.prompt,
         engine=engine,
-        reward=reward,
+        reward=lambda step: journaled(reward, place.run.journal, step),
         prompts=config.prompts,
         group=config.group,
         seed=config.seed,
@@ -178,7 +192,8 @@ def _online(config: OnlineConfig, place: Place) -> dict[str, Any]:
 
     parts: dict[str, HasState] = {**learners, "source": source}
     session = _session(config, place, parts, evaluate if held else None, learned)
-    online(
+    work = partial(
+        online,
         session,
         learners,
         source,
@@ -189,7 +204,7 @@ def _online(config: OnlineConfig, place: Place) -> dict[str, Any]:
         critic=critic,
         record=record,
     )
-    return _finished(place, policy)
+    return Job(session=session, work=work, finish=partial(_finished, place, policy))
 
 
 def _actors(config: OnlineConfig, policy: Decoder) -> tuple[dict[str, Learner], Decoder | None]:
@@ -296,14 +311,14 @@ def _finished(place: Place, decoder: Decoder) -> dict[str, Any]:
     def write(folder: Path) -> None:
         save(decoder, folder)
 
-    if not (place.run.final / "config.json").exists():
-        write_folder_atomically(place.run.final, write)
+    if not place.run.final.exists():  # a run that was killed after writing it has it whole
+        write_folder_atomically(place.run.final, write, files=place.run.files)
     last = list(place.run.rows("evals"))[-1:]
     numbers = {k.removeprefix("eval/"): v for row in last for k, v in row.items() if k.startswith("eval/")}
     return {"files": {"model": "final"}, "numbers": numbers}
 
 
-LOOPS: Mapping[type[LoopConfig], Callable[[Any, Place], dict[str, Any]]] = {
+LOOPS: Mapping[type[LoopConfig], Callable[[Any, Place], Job]] = {
     SupervisedConfig: _supervised,
     RewardModelConfig: _reward_model,
     OfflineConfig: _offline,

@@ -19,6 +19,7 @@ from whet.types import Group
 
 
 SAMPLER_TOLERANCE = 1e-4
+DIFFERENCE = "sampler/max_difference"
 
 
 def pack_groups(groups: Sequence[Group]) -> tuple[TokenBatch, int]:
@@ -62,9 +63,14 @@ def with_old(policy: Decoder, batch: TokenBatch, *, budget: int, temperature: fl
     )
 
 
-def refuse_stale(first: Mapping[str, Metric], policy: Decoder) -> None:
-    """Stop where the sampler and the trainer disagree before the first update of a step: one of them is wrong."""
-    worst = first["sampler/max_difference"].value() if "sampler/max_difference" in first else None
+def refuse_stale(found: Sequence[dict[str, Metric]], policy: Decoder) -> None:
+    """Stop where the sampler and the trainer disagree before the first update of a step: one of them is wrong.
+
+    Later updates of the step see a policy that has moved, so their difference is no measurement and is taken out.
+    """
+    for later in found[1:]:
+        later.pop(DIFFERENCE, None)
+    worst = found[0][DIFFERENCE].value() if DIFFERENCE in found[0] else None
     if worst is not None and policy.hf.dtype == torch.float32 and worst > SAMPLER_TOLERANCE:
         raise NumericsError(
             f"the sampler's log-probabilities differ from the trainer's by {worst:.2g} (allowed: {SAMPLER_TOLERANCE:g} in "

@@ -61,7 +61,7 @@ def online(
         found: list[dict[str, Metric]] = []
         for part in parts(batch, updates=config.updates, minibatches=config.minibatches, seed=config.seed, step=step):
             found.append(update(active, part, budget=budget, temperature=temperature, ranks=ranks, other=reference.model if reference else None))
-        refuse_stale(found[0], policy)
+        refuse_stale(found, policy)
         source.observe(groups)
         metrics = merge_all([*found, group_metrics(groups, batch, unscorable)])
         session.commit(step, metrics, record(step, groups, batch))

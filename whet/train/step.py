@@ -60,7 +60,12 @@ def update(
         )
         found.append(coupled)
         for piece in pieces:
-            found.append(_backward(role, learner, piece, leaves, temperature=temperature, other=other))
+            views = learner.model(piece, learner.needs, temperature=temperature, other=other)
+            values: dict[str, Tensor] = {}
+            for term in learner.terms:
+                if term.name not in leaves:
+                    values[term.name] = term.fn(*term.inputs(views))
+            found.append(_backward(role, learner.terms, views, values, leaves))
         ranks.sum_gradients(learner.parameters)
     metrics = _per_step(ranks.merge(merge_all(found)))
     norms = {role: _clipped(learner) for role, learner in learners.items()}
@@ -104,43 +109,34 @@ def _own(weights: Tensor, over: str, batch: TokenBatch, ranks: Ranks) -> Tensor:
 
 def _backward(
     role: str,
-    learner: Learner,
-    piece: TokenBatch,
+    terms: Sequence[Term],
+    views: Views,
+    values: Mapping[str, Tensor],
     leaves: Mapping[str, Mapping[str, Tensor]],
-    *,
-    temperature: float,
-    other: Decoder | None,
 ) -> dict[str, Metric]:
-    """Forward one piece, sum its terms, back-propagate; returns the piece's metrics."""
-    views = learner.model(piece, learner.needs, temperature=temperature, other=other)
+    """Sum one piece's weighted values and the surrogates of coupled terms, back-propagate; the piece's metrics."""
     loss, surrogate = torch.zeros(()), torch.zeros(())
     metrics: dict[str, Metric] = {}
-    for term in learner.terms:
+    for term in terms:
         if term.name in leaves:
             surrogate = surrogate + _surrogate(views, leaves[term.name])
             continue
-        total = _weighted(term, views)
+        total = (_weights(term, views.batch, values[term.name]) * values[term.name]).sum()
         loss = loss + term.coef * total
         metrics[f"loss/{term.name}"] = Sum(float(total.detach()))
     if (loss + surrogate).requires_grad:
         (loss + surrogate).backward()
     metrics[f"{role}/loss"] = Sum(float(loss.detach()))
     with torch.no_grad():
-        watched = [term.monitor(views) for term in learner.terms if term.monitor is not None]
+        watched = [term.monitor(views) for term in terms if term.monitor is not None]
     return merge_all([metrics, *watched])
 
 
-def _weighted(term: Term, views: Views) -> Tensor:
-    columns = {
-        "token": views.batch.token,
-        "response": views.batch.response,
-        "pair": views.batch.pair,
-        "label": views.batch.label,
-    }
-    values = term.values(views)
+def _weights(term: Term, batch: TokenBatch, values: Tensor) -> Tensor:
+    columns = {"token": batch.token, "response": batch.response, "pair": batch.pair, "label": batch.label}
     weights = columns[term.over][f"weight/{term.name}"]
     assert values.shape == weights.shape, f"{term.name} returned {tuple(values.shape)} for {tuple(weights.shape)} items"
-    return (weights * values).sum()
+    return weights
 
 
 def coupled_gradients(

@@ -1,0 +1,138 @@
+"""Every one-loop recipe takes a step on the embedded model; options are read; the way to a loss is short."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+import whet
+from whet.catalogue import shelves
+from whet.cli import main
+from whet.config import Config, unread_fields
+from whet.losses import policy_objective
+from whet.recipes import recipe
+
+ONLINE = ("grpo", "dr_grpo", "dapo", "rloo", "gspo", "reinforce", "ppo")
+
+
+def closeness(prompts, completions, answer, **columns):
+    """Higher for numbers near the answer: never equal for all siblings."""
+    texts = [c[0]["content"] if isinstance(c, list) else c for c in completions]
+    return [float(len(t)) + float(t.strip() == a) for t, a in zip(texts, answer, strict=True)]
+
+
+def write(path: Path, rows: list[dict]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def sums(n: int = 12) -> list[tuple[str, str]]:
+    return [(f"What is {10 + i} + {i + 1} ?", str(11 + 2 * i)) for i in range(n)]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One file for each layout that a recipe needs."""
+    folder = tmp_path_factory.mktemp("data")
+
+    def said(role: str, text: str) -> list[dict]:
+        return [{"role": role, "content": text}]
+
+    chats = [{"messages": said("user", q) + said("assistant", a)} for q, a in sums()]
+    pairs = [{"prompt": said("user", q), "chosen": said("assistant", a), "rejected": said("assistant", a + " 0")} for q, a in sums()]
+    labels = [{"prompt": said("user", q), "completion": said("assistant", a), "label": i % 2 == 0} for i, (q, a) in enumerate(sums())]
+    steps = [{"prompt": q, "completions": ["1 + 1", a], "labels": [True, i % 2 == 0]} for i, (q, a) in enumerate(sums())]
+    return {
+        "sft": write(folder / "chats.jsonl", chats),
+        "reward": write(folder / "pairs.jsonl", pairs),
+        "dpo": write(folder / "pairs.jsonl", pairs),
+        "tdpo": write(folder / "pairs.jsonl", pairs),
+        "orpo": write(folder / "pairs.jsonl", pairs),
+        "kto": write(folder / "labels.jsonl", labels),
+        "process_reward": write(folder / "steps.jsonl", steps),
+    }
+
+
+@pytest.mark.parametrize("name", ["sft", "reward", "process_reward", "dpo", "tdpo", "orpo", "kto"])
+def test_one_step_from_a_file(name: str, data: dict[str, Path], tmp_path: Path) -> None:
+    run = whet.run(
+        name, model="lab:base", data=data[name], steps=2, out=tmp_path / "run", **{"batch": 4, "data.holdout": 0.3, "optim.lr": 1e-3}
+    )
+    rows = list(run.rows("metrics"))
+    assert [row["step"] for row in rows] == [1, 2]
+    assert all(row[key] == row[key] for row in rows for key in row if key.startswith("loss/"))
+    opened = AutoModelForSequenceClassification if "reward" in name else AutoModelForCausalLM
+    opened.from_pretrained(run.model)
+    assert run.report.is_file() and run.table[0]["stage"] == name
+
+
+@pytest.mark.parametrize("name", ONLINE)
+def test_one_step_of_sampling(name: str, tmp_path: Path) -> None:
+    rows = [{"prompt": [{"role": "user", "content": q}], "answer": a} for q, a in sums()]
+    keys = {f"{name}.data.holdout": 0.3, f"{name}.optim.lr": 1e-3} | ({"ppo.critic.warmup": 0} if name == "ppo" else {})
+    run = whet.run(
+        name,
+        model="lab:base",
+        data=rows,
+        reward=closeness,
+        steps=2,
+        prompts=4,
+        group=4,
+        max_new_tokens=8,
+        out=tmp_path / "run",
+        **keys,
+    )
+    metrics = list(run.rows("metrics"))
+    assert all(row["policy/grad_norm"] > 0 for row in metrics)
+    assert metrics[0]["sampler/max_difference"] < 1e-4
+    assert len(run.rollouts()) == 2 * 4 * 4
+    AutoModelForCausalLM.from_pretrained(run.model)
+
+
+def test_every_recipe_is_shown_and_listed() -> None:
+    from whet.catalogue import show_recipe
+
+    for name in recipe.names():
+        assert name in show_recipe(name, [], stage=None)
+
+
+def _models(kind: type[BaseModel]) -> set[type[BaseModel]]:
+    return {kind} | {m for sub in kind.__subclasses__() for m in _models(sub)}
+
+
+def test_every_option_is_read() -> None:
+    import whet.build.loops
+    import whet.measure
+
+    for shelf in shelves():
+        for name in shelf.names():
+            shelf.get(name)
+    mine = {m for m in _models(Config) if m.__module__.startswith("whet.")}
+    assert len(mine) > 12
+    assert unread_fields(sorted(mine, key=lambda m: m.__name__), [Path(whet.__file__).parent]) == []
+
+
+def test_at_most_five_frames_of_whet_inside_the_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """cli → stage → loop → update → ppo_clip: what a reader must follow from the command to the formula."""
+    seen: list[list[str]] = []
+    real = policy_objective.get("ppo_clip")
+
+    def spy(log_ratio, advantage, **options):
+        frame, names = sys._getframe(1), []
+        while frame is not None:
+            if frame.f_globals.get("__name__", "").startswith("whet"):
+                names.append(f"{frame.f_globals['__name__']}.{frame.f_code.co_name}")
+            frame = frame.f_back
+        seen.append(names)
+        return real(log_ratio, advantage, **options)
+
+    monkeypatch.setattr(policy_objective, "bind", lambda name, **options: lambda *a: spy(*a, **options))
+    command = ["run", "grpo", "model=lab:base", "data=lab:math/train", "reward=lab:math", "steps=1", "prompts=2", "group=2"]
+    monkeypatch.setattr(sys, "argv", ["whet", *command, "max_new_tokens=4", "--out", str(tmp_path / "run")])
+    main()
+    assert seen and len(seen[0]) + 1 <= 5, seen[0]
