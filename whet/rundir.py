@@ -176,6 +176,11 @@ class RunDir:
         self.close()
 
     @property
+    def files(self) -> Files:
+        """The file operations that this run is written with."""
+        return self._files
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 

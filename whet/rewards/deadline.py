@@ -88,6 +88,7 @@ async def _within(done: Future[tuple[bool, Any]], seconds: float) -> Any:
     try:
         ok, result = await asyncio.wait_for(asyncio.wrap_future(done), max(seconds, 0.0))
     except TimeoutError:
+        faulthandler.cancel_dump_traceback_later()  # this process runs its own code, and may need long to save
         raise Overdue from None
     if not ok:
         raise result

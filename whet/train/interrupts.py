@@ -1,23 +1,32 @@
-"""Ctrl-C once finishes the step and saves; twice leaves at once. SIGTERM counts as the first."""
+"""Ctrl-C once stops with everything saved; twice leaves at once. SIGTERM counts as the first."""
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
+
+from whet.errors import Interrupted
+
+AT_ONCE: Final = 131
+"""Exit code of the second Ctrl-C."""
+_SHOW_CURSOR: Final = b"\x1b[?25h"
 
 
 class Interrupts:
-    """While entered, signals set `asked` instead of raising; a second Ctrl-C exits with 131 immediately.
+    """While entered, the first Ctrl-C or SIGTERM asks to stop and a second Ctrl-C ends the process with 131.
+
+    Between `hold` and `release` (a loop's steps) asking only sets `asked`: the step under way is finished and saved.
+    Elsewhere (loading, a stage that is a function) there is no step to finish, and `Interrupted` is raised on the spot.
 
     Off the main thread Python delivers no signals, so there nothing is installed and `asked` stays false.
     """
 
     def __init__(self) -> None:
         self.asked = False
+        self._held = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -33,8 +42,21 @@ class Interrupts:
             signal.signal(number, handler)
         self._before.clear()
 
+    def hold(self) -> None:
+        """From here on a step may be under way."""
+        self._held = True
+
+    def release(self) -> None:
+        """No step is under way any more."""
+        self._held = False
+
     def _heard(self, number: int, frame: FrameType | None) -> None:
-        if self.asked and number == signal.SIGINT:
-            os._exit(131)
-        self.asked = True
-        print("\nstopping after this step, which will be saved; Ctrl-C again leaves at once", file=sys.stderr, flush=True)
+        again, self.asked = self.asked, True
+        if again and number == signal.SIGINT:
+            if os.isatty(2):
+                os.write(2, _SHOW_CURSOR)  # the live display hid it, and nobody else will bring it back
+            os._exit(AT_ONCE)
+        if not self._held:
+            raise Interrupted("stopped; what is saved is kept, and --resume goes on from there")
+        if not again:  # os.write, because print fails where the signal arrives inside another print
+            os.write(2, b"\nstopping after this step, which will be saved; Ctrl-C again leaves at once\n")

@@ -12,6 +12,7 @@ import torch
 from whet.losses.terms import Term
 from whet.models.policy import Decoder
 from whet.train.config import OptimConfig
+from whet.train.receive import check_keys, load_optimizer, load_tensors
 
 Schedule = Callable[[int], float]
 
@@ -88,17 +89,15 @@ class Learner:
         return rate
 
     def state(self) -> dict[str, Any]:
-        return {
-            "model": {name: p.detach() for name, p in self.model.named_parameters() if p.requires_grad},
-            "optimizer": self.optimizer.state_dict(),
-            "ticks": self.ticks,
-        }
+        """The trained parameters, the optimizer's moments and the place in the schedule."""
+        return {"model": self._trained(), "optimizer": self.optimizer.state_dict(), "ticks": self.ticks}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        own = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
-        assert set(own) == set(state["model"]), "a checkpoint's parameters are the model's"
-        with torch.no_grad():
-            for name, parameter in own.items():
-                parameter.copy_(state["model"][name])
-        self.optimizer.load_state_dict(state["optimizer"])
+        """Take all of it back; what does not fit in names, shapes or types is a `CheckpointError`."""
+        check_keys("the state of a learner", set(state), {"model", "optimizer", "ticks"})
+        load_tensors(self._trained(), state["model"], what="the model")
+        load_optimizer(self.optimizer, state["optimizer"])
         self.ticks = int(state["ticks"])
+
+    def _trained(self) -> dict[str, torch.Tensor]:
+        return {name: p.detach() for name, p in self.model.named_parameters() if p.requires_grad}

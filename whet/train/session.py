@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Protocol
+from types import TracebackType
+from typing import Any, Protocol, Self
 
-from whet.errors import Interrupted
+from whet.errors import ConfigError, Interrupted, RunError, WhetError
 from whet.metrics import Metric, values
 from whet.rundir import RunDir
 from whet.train.checkpoint import HasState, Identity, Keep, load_latest, restore, save, state_of
 from whet.train.config import CheckpointConfig, EvalConfig
 from whet.train.interrupts import Interrupts
+from whet.train.statefile import pack
+from whet.words import listed
 
 
 class Watcher(Protocol):
@@ -25,7 +28,8 @@ class Watcher(Protocol):
 class Session:
     """Steps of a loop on a run folder: resumes from the newest checkpoint that verifies, commits, saves, stops.
 
-    `parts` is everything with a state that the loop was given; all of it is in every checkpoint.
+    `parts` is everything with a state that the loop was given; all of it is in every checkpoint. Entered around the
+    loop, it lets a signal wait for the end of the step, and where a step fails, saves the one before it.
     """
 
     def __init__(
@@ -40,59 +44,97 @@ class Session:
         watchers: Iterable[Watcher] = (),
         interrupts: Interrupts | None = None,
     ) -> None:
-        self.run, self._parts, self._identity = run, dict(parts), identity
+        self.run, self.parts, self._identity = run, dict(parts), identity
         self._checkpoint, self._evaluation, self._evaluate = checkpoint, evaluation, evaluate
         self._watchers, self._interrupts = list(watchers), interrupts or Interrupts()
         self._total, self._began = 0, 0.0
-        self._eval_metrics: dict[str, float] = {}
+        self._committed, self._saved = 0, 0
+        self._mark: dict[str, str] = {}
+        if checkpoint.best is not None and evaluate is None:
+            raise ConfigError(
+                f"checkpoint.best is {checkpoint.best}, but nothing is held out to measure it on: set data.holdout or "
+                "eval.data, or leave it out"
+            )
+
+    def __enter__(self) -> Self:
+        self._interrupts.hold()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if isinstance(error, WhetError) and not isinstance(error, Interrupted | RunError):
+                self._rescue(error)
+        finally:
+            self._interrupts.release()
+        if error is None and self._interrupts.asked:
+            raise Interrupted(self._stopped())
 
     def steps(self, total: int) -> Iterator[int]:
         """1 … total, or what is left of it after the newest checkpoint; rows of later steps are set aside first."""
         self._total = total
-        done = self._resume()
+        self._resume()
         for watcher in self._watchers:
             watcher.begin(total)
-        for step in range(done + 1, total + 1):
+        for step in range(self._committed + 1, total + 1):
             self._began = time.monotonic()
             yield step
 
-    def _resume(self) -> int:
+    def _resume(self) -> None:
         loaded = load_latest(self.run.checkpoints, identity=self._identity)
         if loaded is not None:
-            restore(loaded, self._parts)
+            restore(loaded, self.parts)
             for path, reason in loaded.rejected:
                 self.run.event("warning", text=f"{path.name} was passed over: {reason}")
             for text in loaded.warnings:
                 self.run.event("warning", text=text)
-        done = loaded.step if loaded else 0
-        self.run.truncate_after(done)
-        return done
+        self._committed = self._saved = loaded.step if loaded else 0
+        self._mark = self._marks()
+        self.run.truncate_after(self._committed)
+        if self._committed and self._committed not in {row["step"] for row in self.run.rows("evals")}:
+            self._measure(self._committed)  # the run ended in this step's measurement
 
     def commit(self, step: int, metrics: Mapping[str, Metric], rollouts: Iterable[Mapping[str, Any]] = ()) -> None:
         """Write what the step leaves, measure and save where due, and stop if asked to."""
         row = values(metrics)
-        self._measure(step)
         self.run.commit(step, metrics=row, timing={"seconds": time.monotonic() - self._began}, rollouts=rollouts)
-        stopping = self._interrupts.asked and step < self._total
-        every = self._checkpoint.every
-        if step == self._total or stopping or (every and step % every == 0):
-            self._save(step)
+        self._committed, self._mark = step, self._marks()
+        measured = self._measure(step)
+        if self._due(step, self._checkpoint.every):
+            self._save(measured)
         for watcher in self._watchers:
-            watcher.update(step, {**row, **self._eval_metrics})
-        if stopping:
+            watcher.update(step, {**row, **measured})
+        if self._interrupts.asked:
+            if self._saved < step:
+                self._save({})  # an undisturbed run keeps no checkpoint of this step, so it is no candidate for best
             self.run.event("interrupted", step=step)
-            raise Interrupted(
-                f"stopped after step {step} of {self._total}, which is saved in {self.run.path}; add --resume to go on"
+            raise Interrupted(self._stopped())
+
+    def _stopped(self) -> str:
+        return (
+            f"stopped after step {self._committed} of {self._total}, which is saved in {self.run.path}; --resume goes "
+            "on from there"
+        )
+
+    def _due(self, step: int, every: int) -> bool:
+        return step == self._total or (every > 0 and step % every == 0)
+
+    def _measure(self, step: int) -> dict[str, float]:
+        """This step's held-out numbers, written to the log; nothing where none are due."""
+        if self._evaluate is None or not self._due(step, self._evaluation.every):
+            return {}
+        measured = self._evaluate(step)
+        best = (self._checkpoint.best or "").lstrip("-")
+        if best and best not in measured:
+            raise ConfigError(
+                f"checkpoint.best is {best}, which is not measured; held-out numbers here: {listed(sorted(measured))}"
             )
+        self.run.append("evals", {"step": step, "name": "held-out", **measured})
+        return measured
 
-    def _measure(self, step: int) -> None:
-        every = self._evaluation.every
-        if self._evaluate is None or not (step == self._total or (every and step % every == 0)):
-            return
-        self._eval_metrics = self._evaluate(step)
-        self.run.append("evals", {"step": step, "name": "held-out", **self._eval_metrics})
-
-    def _save(self, step: int) -> None:
+    def _save(self, measured: Mapping[str, float]) -> None:
+        """Save the committed step; `measured` are the numbers by which it may be the best."""
         best = self._checkpoint.best
         keep = Keep(
             last=self._checkpoint.keep,
@@ -102,9 +144,23 @@ class Session:
         self.run.sync()
         save(
             self.run.checkpoints,
-            step,
-            state_of(self._parts),
+            self._committed,
+            state_of(self.parts),
             identity=self._identity,
-            metrics=self._eval_metrics,
+            metrics=measured,
             keep=keep,
+            files=self.run.files,
         )
+        self._saved = self._committed
+
+    def _marks(self) -> dict[str, str]:
+        """All of the state but what its tensors hold: equal as long as no optimizer stepped and no source moved."""
+        return {name: pack(part.state(), component=name)[0] for name, part in self.parts.items()}
+
+    def _rescue(self, error: WhetError) -> None:
+        """Save the last whole step of a run that ends with an error, if nothing has moved since, and say so."""
+        if self._saved < self._committed and self._marks() == self._mark:
+            self._save({})
+        said = f"step {self._saved} is saved, and --resume goes on after it" if self._saved else "no step is saved yet"
+        self.run.event("failed", text=str(error), saved=self._saved)
+        error.args = (f"{error}; {said}",)

@@ -13,7 +13,8 @@ from whet.types import Completion, Engine, Group, NoiseKey, Request, Reward, Rol
 class PolicySource:
     """Groups sampled from an engine and scored: prompts in cursor order, noise keyed by seed, step and task.
 
-    Nothing has to be saved: the cursor is a function of the step, the noise of its key.
+    Nothing has to be saved: the cursor is a function of the step, the noise of its key, and what was scored is in the
+    journal that `reward(step)`, the reward of a step, replays.
     """
 
     def __init__(
@@ -22,7 +23,7 @@ class PolicySource:
         tasks: Sequence[Task],
         render: Callable[[Task], tuple[int, ...]],
         engine: Engine,
-        reward: Reward,
+        reward: Callable[[int], Reward],
         prompts: int,
         group: int,
         seed: int,
@@ -34,7 +35,14 @@ class PolicySource:
     def next(self, step: int) -> list[Group]:
         chosen = [(self._tasks[i], occurrence) for i, occurrence in self.cursor.draws_at(step - 1)]
         return sample_groups(
-            self._engine, self._render, self._reward, chosen, n=self._group, seed=self._seed, step=step, stream="train"
+            self._engine,
+            self._render,
+            self._reward(step),
+            chosen,
+            n=self._group,
+            seed=self._seed,
+            step=step,
+            stream="train",
         )
 
     def observe(self, groups: Sequence[Group]) -> None:

@@ -1,0 +1,57 @@
+"""Scores are asked for once: what a reward answered is in the run's journal before anything learns from it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from whet.journal import Journal, Key
+from whet.types import Group, Reward, Rollout, Score
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Journaled:
+    """A reward for one step that replays its answers from the journal, and is called only where one is missing.
+
+    The key of an answer is ("score", step, task, occurrence, index, reward's name, digest of its tokens): a resumed
+    run that samples the same answers gets the same scores, also from a reward that would not repeat itself, and an
+    answer that came out otherwise (another version or thread count) is never given another one's score.
+
+    A step's scores are appended together, so only a write that a kill cut short leaves some of them. Then the whole
+    batch is asked again, because a score may depend on its neighbours; those that are kept stay as they are.
+    """
+
+    reward: Reward
+    journal: Journal
+    name: str
+    step: int
+
+    async def __call__(self, groups: Sequence[Group]) -> list[Group]:
+        keys = [[self._key(group, rollout) for rollout in group.rollouts] for group in groups]
+        if any(key not in self.journal for of_group in keys for key in of_group):
+            asked = await self.reward(groups)
+            self.journal.put_all(
+                (key, _written(score))
+                for of_group, group in zip(keys, asked, strict=True)
+                for key, score in zip(of_group, group.scores, strict=True)
+                if key not in self.journal
+            )
+        return [
+            group.scored([_read(self.journal.get(key)) for key in of_group])
+            for group, of_group in zip(groups, keys, strict=True)
+        ]
+
+    def _key(self, group: Group, rollout: Rollout) -> Key:
+        digest = hashlib.sha256(repr(rollout.tokens).encode()).hexdigest()[:16]
+        return ("score", self.step, group.task.id, rollout.occurrence, rollout.index, self.name, digest)
+
+
+def _written(score: Score | None) -> dict[str, Any]:
+    assert score is not None, "a reward scores every member"
+    return asdict(score)
+
+
+def _read(row: dict[str, Any]) -> Score:
+    return Score(**{**row, "steps": tuple(row["steps"])})
