@@ -179,15 +179,23 @@ def _buckets(spans: Sequence[Spans]) -> list[list[Spans]]:
 
 
 def _part(bucket: Sequence[Spans], position: np.ndarray, device: torch.device, *, own: bool) -> Part:
-    query, real_query = _rectangle([q for q, _ in bucket])
-    key, real_key = _rectangle([k for _, k in bucket])
+    query, query_real = _rectangle([q for q, _ in bucket])
+    key, key_real = _rectangle([k for _, k in bucket])
+
+    def there(x: np.ndarray) -> Tensor:
+        return torch.from_numpy(x).to(device)
+
     return Part(
-        query=torch.from_numpy(query).to(device),
-        key=torch.from_numpy(key).to(device),
-        query_real=None if real_query.all() else torch.from_numpy(real_query).to(device),
-        key_real=None if real_key.all() else torch.from_numpy(real_key).to(device),
-        query_position=torch.from_numpy(position[query]).to(device),
-        key_position=torch.from_numpy(position[key]).to(device),
+        query=there(query),
+        key=there(key),
+        query_cells=None if query_real.all() else there(np.flatnonzero(query_real)),
+        key_cells=None if key_real.all() else there(np.flatnonzero(key_real)),
+        query_tokens=there(query[query_real]),
+        key_tokens=there(key[key_real]),
+        query_real=there(query_real),
+        key_real=there(key_real),
+        query_position=there(position[query]),
+        key_position=there(position[key]),
         reach=int(max(position[q].max() - position[k].min() for q, k in bucket)),
         own=own,
     )

@@ -24,15 +24,21 @@ _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One kernel call: queries `[B, Q]` and keys `[B, K]` as token indices, which of them are real (None: all).
+    """One kernel call: queries `[B, Q]` and keys `[B, K]` as token indices, padded where their segments are shorter.
 
-    `own` parts are causal by index; `reach` is the largest distance from a query back to a key.
+    `query_cells` and `key_cells` are the real cells of those rectangles, flattened (None: all of them), and
+    `query_tokens`, `key_tokens` the tokens there. `own` parts are causal by index; `reach` is the largest distance
+    from a query back to a key.
     """
 
     query: Tensor
     key: Tensor
-    query_real: Tensor | None
-    key_real: Tensor | None
+    query_cells: Tensor | None
+    key_cells: Tensor | None
+    query_tokens: Tensor
+    key_tokens: Tensor
+    query_real: Tensor
+    key_real: Tensor
     query_position: Tensor
     key_position: Tensor
     reach: int
@@ -54,31 +60,11 @@ class Part:
             length = torch.arange(self.key.shape[1], device=self.key.device)
             back = length[:, None] - length[None, :]
             return _far(((back >= 0) & (back < window))[None, None], dtype)
-        seen = None if self.key_real is None else self.key_real[:, None, None, :]
+        seen = None if self.key_cells is None else self.key_real[:, None, None, :]
         if window is not None:
             near = (self.query_position[:, :, None] - self.key_position[:, None, :] < window)[:, None]
             seen = near if seen is None else near & seen
         return None if seen is None else _far(seen, dtype)
-
-    def tokens(self, x: Tensor) -> Tensor:
-        """The real queries' entries of `[B, H, Q, …]` as `[n, H, …]`."""
-        x = x.transpose(1, 2)
-        return x.flatten(0, 1) if self.query_real is None else x[self.query_real]
-
-    def key_tokens(self, x: Tensor) -> Tensor:
-        """The real keys' entries of `[B, H, K, …]` as `[n, H, …]`."""
-        x = x.transpose(1, 2)
-        return x.flatten(0, 1) if self.key_real is None else x[self.key_real]
-
-    @property
-    def query_tokens(self) -> Tensor:
-        """Token index of every real query, `[n]`."""
-        return self.query.flatten() if self.query_real is None else self.query[self.query_real]
-
-    @property
-    def key_indices(self) -> Tensor:
-        """Token index of every real key, `[n]`."""
-        return self.key.flatten() if self.key_real is None else self.key[self.key_real]
 
 
 def _far(seen: Tensor, dtype: torch.dtype) -> Tensor:
@@ -89,6 +75,12 @@ def _far(seen: Tensor, dtype: torch.dtype) -> Tensor:
 def gather(x: Tensor, index: Tensor) -> Tensor:
     """`[T, H, d]` at `[B, L]` → `[B, H, L, d]`."""
     return x.index_select(0, index.flatten()).view(*index.shape, *x.shape[1:]).transpose(1, 2)
+
+
+def pick(x: Tensor, cells: Tensor | None) -> Tensor:
+    """The real cells of `[B, H, L, …]` as `[n, H, …]`."""
+    x = x.transpose(1, 2).flatten(0, 1)
+    return x if cells is None else x.index_select(0, cells)
 
 
 def flash_forest(
@@ -122,7 +114,7 @@ class _FlashForest(torch.autograd.Function):
         lse = torch.empty(query.shape[:2], dtype=wide)
         for part in parts:
             o, logsum = _attend(part, query, key, value, scale, window)
-            o, logsum = part.tokens(o).to(wide), part.tokens(logsum)
+            o, logsum = pick(o, part.query_cells).to(wide), pick(logsum, part.query_cells)
             at = part.query_tokens
             if not part.own:
                 here, there = lse.index_select(0, at), logsum
@@ -147,9 +139,9 @@ class _FlashForest(torch.autograd.Function):
         d_query, d_key, d_value = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
         for part in parts:
             dq, dk, dv = _attend_back(part, grad, query, key, value, out, lse, scale, window)
-            _put(d_query, part.query_tokens, part.tokens(dq), add=not part.own)
-            _put(d_key, part.key_indices, part.key_tokens(dk), add=not part.own)
-            _put(d_value, part.key_indices, part.key_tokens(dv), add=not part.own)
+            _put(d_query, part.query_tokens, pick(dq, part.query_cells), add=not part.own)
+            _put(d_key, part.key_tokens, pick(dk, part.key_cells), add=not part.own)
+            _put(d_value, part.key_tokens, pick(dv, part.key_cells), add=not part.own)
         d_sinks = None
         if sinks is not None:
             inner = (grad * out).sum(-1).to(lse.dtype)
@@ -183,7 +175,7 @@ def _attend_back(
     q, o, g = (gather(x, part.query) for x in (query, out, grad))
     k, v = gather(key, part.key), gather(value, part.key)
     logsum = lse.index_select(0, part.query.flatten()).view(*part.query.shape, -1)
-    if part.query_real is not None:
+    if part.query_cells is not None:
         logsum = logsum.masked_fill(~part.query_real[..., None], FAR)
     return _backward(g, q, k, v, o, logsum.transpose(1, 2), 0.0, causal, attn_mask=mask, scale=scale)
 

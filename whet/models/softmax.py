@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from whet.models.flash import FAR, Part, gather
+from whet.models.flash import FAR, Part, gather, pick
 
 
 def softmax_forest(
@@ -32,9 +32,11 @@ def softmax_forest(
     lse = torch.full(query.shape[:2], -FAR, dtype=wide, device=query.device)
     for part in parts:
         o, logsum = _part(part, query, key, value, scale=scale, window=window, softcap=softcap)
-        at, o, logsum = part.query_tokens, part.tokens(o).to(wide), part.tokens(logsum)
-        whole = torch.logaddexp(lse[at], logsum)
-        merged = out[at] * (lse[at] - whole).exp()[..., None] + o * (logsum - whole).exp()[..., None]
+        at = part.query_tokens
+        o, logsum = pick(o, part.query_cells).to(wide), pick(logsum, part.query_cells)
+        here = lse.index_select(0, at)
+        whole = torch.logaddexp(here, logsum)
+        merged = out.index_select(0, at) * (here - whole).exp()[..., None] + o * (logsum - whole).exp()[..., None]
         out, lse = out.index_copy(0, at, merged), lse.index_copy(0, at, whole)
     if sinks is not None:
         out = out * (lse - torch.logaddexp(lse, sinks.to(wide))).exp()[..., None]
