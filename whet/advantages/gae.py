@@ -21,8 +21,8 @@ from whet.advantages.returns import Returns, token_rewards
 @advantage(
     needs={"value"},
     breaks={
-        "equal_rewards": "an advantage over the critic's prediction is not 0 where siblings earn the same",
-        "shift": "the critic does not move with the rewards",
+        "equal_rewards_teach_nothing": "equal rewards can all be better than the critic predicted",
+        "a_shift_of_all_rewards_changes_nothing": "the critic does not move with the rewards",
     },
 )
 def gae(

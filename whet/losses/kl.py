@@ -2,7 +2,7 @@
 
     ℓ = log π(y_t) − log ref(y_t)        k1 = ℓ        k2 = ℓ² / 2        k3 = exp(−ℓ) − 1 + ℓ
 
-Each is one value per counted token. On tokens sampled from π, with that sample held fixed:
+Each is one value per counted token. On a token sampled from π, with the sample and all before it held fixed:
 
 | estimator | value                       | expected gradient of the value, used as a loss       |
 |-----------|-----------------------------|------------------------------------------------------|

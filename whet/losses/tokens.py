@@ -187,10 +187,12 @@ class _TokenLogprobs(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None, None]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]: the decorator hides the parameter's name
+        ctx: Any, *grads: Tensor
+    ) -> tuple[Tensor | None, ...]:
         hidden, weight, bias, targets, norm, kept = ctx.saved_tensors
         to_hidden, to_weight, to_bias = ctx.needs_input_grad[:3]
-        wide, grad = _wide(hidden), grad * (ctx.head.scale / ctx.head.temperature)
+        wide, grad = _wide(hidden), grads[0] * (ctx.head.scale / ctx.head.temperature)
         grad_hidden = torch.empty_like(hidden) if to_hidden else None
         grad_weight = torch.zeros_like(weight, dtype=wide) if to_weight else None
         grad_bias = torch.zeros_like(bias, dtype=wide) if to_bias else None

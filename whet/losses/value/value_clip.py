@@ -1,4 +1,4 @@
-"""PPO's clipped value loss (Schulman et al. 2016, arXiv:1506.02438 and its public code; Ziegler et al. 2019, code).
+"""PPO's clipped value loss: of its public code, not its paper (as in Ziegler et al. 2019, arXiv:1909.08593, code).
 
     L_t = ½ max((V − R)², (clip(V, V_old − clip, V_old + clip) − R)²)
 
