@@ -6,6 +6,7 @@ import gzip
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from paths import need
@@ -193,3 +194,16 @@ def test_parse_errors_carry_no_place_of_their_own() -> None:
 def test_real_files_have_the_rows_their_readme_counts(path: str, count: int) -> None:
     read = rows(need(path))
     assert len(read) == count and not any(row.fault for row in read)
+
+
+def test_a_hub_name_is_loaded_by_name_configuration_and_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(name: str, configuration: str | None, *, split: str) -> list[dict[str, str]]:
+        if name != "owner/name":
+            raise FileNotFoundError(f"{name} is not on the hub\nand more")
+        return [{"text": f"{configuration} {split}"}]
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load))
+    read = rows(Path("owner/name:part"), split="test")
+    assert [(row.columns["text"], row.where) for row in read] == [("part test", "owner/name:part[test]:1")]
+    with pytest.raises(DataError, match=r"split 'train' cannot be loaded: other/name is not on the hub$"):
+        rows(Path("other/name"))

@@ -57,6 +57,8 @@ def test_a_template_that_rewrites_earlier_turns_is_learned_from_in_its_last_and_
     assert learned(renderer, rollout) == "end<|im_end|>"
     assert "one/" not in whole(renderer, rollout)
     assert not renderer.conversation(TALK[:2])[1].last_only
+    rollout, rendered = renderer.conversation((*TALK, *user("On"), *assistant("last")))
+    assert rendered.last_only and learned(renderer, rollout) == "last<|im_end|>"
 
 
 def test_a_template_that_thinks_before_answers_is_followed() -> None:
