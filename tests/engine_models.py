@@ -33,6 +33,9 @@ FAMILIES: dict[str, Any] = {
         **SMALL, head_dim=8, sliding_window=6, attn_logit_softcapping=3.0, final_logit_softcapping=5.0
     ),
     "gemma3": lambda: transformers.Gemma3TextConfig(**SMALL, head_dim=8, sliding_window=6),
+    "gpt_oss": lambda: transformers.GptOssConfig(
+        **SMALL, head_dim=8, sliding_window=6, num_local_experts=2, num_experts_per_tok=1
+    ),
     "gpt2": lambda: transformers.GPT2Config(
         vocab_size=61,
         n_positions=64,
@@ -46,13 +49,13 @@ FAMILIES: dict[str, Any] = {
 }
 
 
-def tiny(family: str = "llama", *, layout: str = "auto", tokenizer: Any = None, **changes: Any) -> Decoder:
+def tiny(
+    family: str = "llama", *, layout: str = "auto", tokenizer: Any = None, dtype: torch.dtype = torch.float32
+) -> Decoder:
     """A decoder with weights from seed 0."""
     torch.manual_seed(0)
-    config = FAMILIES[family]()
-    for name, value in changes.items():
-        setattr(config, name, value)
-    return prove(Decoder(transformers.AutoModelForCausalLM.from_config(config), tokenizer=tokenizer), layout)
+    hf = transformers.AutoModelForCausalLM.from_config(FAMILIES[family]()).to(dtype)
+    return prove(Decoder(hf, tokenizer=tokenizer), layout)
 
 
 def ask(prompt: tuple[int, ...], task: str, n: int = 1, seed: int = 0) -> Request:

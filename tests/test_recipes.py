@@ -44,9 +44,17 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         return [{"role": role, "content": text}]
 
     chats = [{"messages": said("user", q) + said("assistant", a)} for q, a in sums()]
-    pairs = [{"prompt": said("user", q), "chosen": said("assistant", a), "rejected": said("assistant", a + " 0")} for q, a in sums()]
-    labels = [{"prompt": said("user", q), "completion": said("assistant", a), "label": i % 2 == 0} for i, (q, a) in enumerate(sums())]
-    steps = [{"prompt": q, "completions": ["1 + 1", a], "labels": [True, i % 2 == 0]} for i, (q, a) in enumerate(sums())]
+    pairs = [
+        {"prompt": said("user", q), "chosen": said("assistant", a), "rejected": said("assistant", a + " 0")}
+        for q, a in sums()
+    ]
+    labels = [
+        {"prompt": said("user", q), "completion": said("assistant", a), "label": i % 2 == 0}
+        for i, (q, a) in enumerate(sums())
+    ]
+    steps = [
+        {"prompt": q, "completions": ["1 + 1", a], "labels": [True, i % 2 == 0]} for i, (q, a) in enumerate(sums())
+    ]
     return {
         "sft": write(folder / "chats.jsonl", chats),
         "reward": write(folder / "pairs.jsonl", pairs),
@@ -61,7 +69,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.mark.parametrize("name", ["sft", "reward", "process_reward", "dpo", "tdpo", "orpo", "kto"])
 def test_one_step_from_a_file(name: str, data: dict[str, Path], tmp_path: Path) -> None:
     run = whet.run(
-        name, model="lab:base", data=data[name], steps=2, out=tmp_path / "run", **{"batch": 4, "data.holdout": 0.3, "optim.lr": 1e-3}
+        name,
+        model="lab:base",
+        data=data[name],
+        steps=2,
+        out=tmp_path / "run",
+        **{"batch": 4, "data.holdout": 0.3, "optim.lr": 1e-3},
     )
     rows = list(run.rows("metrics"))
     assert [row["step"] for row in rows] == [1, 2]
@@ -132,7 +145,16 @@ def test_at_most_five_frames_of_whet_inside_the_loss(tmp_path: Path, monkeypatch
         return real(log_ratio, advantage, **options)
 
     monkeypatch.setattr(policy_objective, "bind", lambda name, **options: lambda *a: spy(*a, **options))
-    command = ["run", "grpo", "model=lab:base", "data=lab:math/train", "reward=lab:math", "steps=1", "prompts=2", "group=2"]
+    command = [
+        "run",
+        "grpo",
+        "model=lab:base",
+        "data=lab:math/train",
+        "reward=lab:math",
+        "steps=1",
+        "prompts=2",
+        "group=2",
+    ]
     monkeypatch.setattr(sys, "argv", ["whet", *command, "max_new_tokens=4", "--out", str(tmp_path / "run")])
     main()
     assert seen and len(seen[0]) + 1 <= 5, seen[0]

@@ -1,4 +1,4 @@
-"""One optimizer step: the same gradient for any cut and any number of ranks, and nothing updated when a number breaks."""
+"""One optimizer step: the same gradient for any cut and any number of ranks, no update when a number breaks."""
 
 from __future__ import annotations
 

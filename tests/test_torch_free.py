@@ -16,7 +16,10 @@ COMMANDS = [
     ["recipe", "show", "grpo"],
     ["recipe", "show", "quickstart"],
     ["recipe", "show", "ppo", "--stage", "ppo"],
-    *([*name, "--help"] for name in ([], ["run"], ["list"], ["explain"], ["recipe"], ["recipe", "show"], ["quickstart"])),
+    *(
+        [*name, "--help"]
+        for name in ([], ["run"], ["list"], ["explain"], ["recipe"], ["recipe", "show"], ["quickstart"])
+    ),
     *([name, "--help"] for name in ("chat", "report", "eval")),
 ]
 ERRORS = [

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, get_type_hints
 
+from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -40,7 +41,9 @@ def print_catalogue(what: str | None) -> None:
     wanted = {"lab world", *kinds} if what is None else {what.replace("_", " ").removesuffix("s")}
     unknown = wanted - {"lab world", *kinds}
     if unknown:
-        raise ConfigError(f"there is no shelf {what!r}{nearest(str(what), kinds)}; there are: {listed([*kinds, 'lab world'])}")
+        raise ConfigError(
+            f"there is no shelf {what!r}{nearest(str(what), kinds)}; there are: {listed([*kinds, 'lab world'])}"
+        )
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("shelf", "name", "what it is"):
         table.add_column(title, no_wrap=title != "what it is", overflow="fold")
@@ -95,14 +98,18 @@ def _recipe_text(entry: Entry) -> str:
     """The recipe's sentence, then each choice of each stage with its formula and numbers."""
     lines = [f"{entry.name}  (recipe)", "", inspect.cleandoc(entry.doc)]
     for stage, loaded in _stages(entry.name):
-        lines += ["", f"stage {stage}:"]
-        for key, (shelf, choice) in choices(loaded.value).items():
-            member = shelf.entry(choice.name)
-            options = ", ".join(f"{name} = {value}" for name, value in choice.options.items())
-            lines.append(f"  {key} = {choice.name}" + (f"  with {options}" if options else ""))
-            lines += [f"      {line}" for line in _equation(member)]
-        lines += [f"  {key} = {value}" for key, value in _numbers(loaded.value).items()]
+        lines += ["", f"stage {stage}:", *(f"  {line}" for line in formula(loaded.value))]
     return "\n".join(lines)
+
+
+def formula(config: Any) -> list[str]:
+    """Every choice of a loop's configuration with its equation and numbers, a line each."""
+    lines: list[str] = []
+    for key, (shelf, choice) in choices(config).items():
+        options = ", ".join(f"{name} = {value}" for name, value in choice.options.items())
+        lines.append(f"{key} = {choice.name}" + (f"  with {options}" if options else ""))
+        lines += [f"    {line}" for line in _equation(shelf.entry(choice.name))]
+    return [*lines, *(f"{key} = {value}" for key, value in _numbers(config).items())]
 
 
 def _equation(entry: Entry) -> list[str]:
@@ -133,7 +140,7 @@ def choices(config: Any, above: str = "") -> dict[str, tuple[Shelf, Choice]]:
         if isinstance(value, Choice):
             shelf = next(s for s in shelves() if value.name in s.names() and _fits(s, value))
             out[above + key] = (shelf, value)
-        elif hasattr(value, "model_fields"):
+        elif isinstance(value, BaseModel):
             out |= choices(value, f"{above}{key}.")
     return out
 
@@ -187,7 +194,9 @@ def show_recipe(name: str, overrides: Sequence[str], *, stage: str | None) -> st
     if stage is not None:
         names = [s.name for s, _ in preview]
         if stage not in names:
-            raise ConfigError(f"recipe {name} has no stage {stage!r}{nearest(stage, names)}; its stages: {listed(names)}")
+            raise ConfigError(
+                f"recipe {name} has no stage {stage!r}{nearest(stage, names)}; its stages: {listed(names)}"
+            )
         return dump(next(loaded for s, loaded in preview if s.name == stage))
     params = {row.key: row for row in describe(type(made.params.value))}
     lines = [f"# {recipe.entry(name).summary}", "", f"# parameters of {name}: whet run {name} KEY=VALUE …"]

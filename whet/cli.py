@@ -32,9 +32,14 @@ app = typer.Typer(
 recipe_app = typer.Typer(no_args_is_help=True, help="Look at recipes: their parameters and each stage's configuration.")
 app.add_typer(recipe_app, name="recipe")
 
-Overrides = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE…", help="Parameters and overrides, as in steps=50 or grpo.optim.lr=1e-5.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE…", help="Parameters and overrides, as in steps=50 or grpo.optim.lr=1e-5."),
+]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder of the run; by default runs/NAME-1, NAME-2, …")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on in --out after a stop or a kill; finished stages are not repeated.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on in --out after a stop or a kill; finished stages are not repeated.")
+]
 
 
 @app.command("run")
@@ -84,13 +89,17 @@ def _conclude(run: Any) -> None:
 
     console = Console()
     console.print()
-    console.print(read_table(run.path).rich())
+    table = read_table(run.path)
+    if table is not None:
+        console.print(table.rich())
     console.print(f"\nreport  {run.report}", highlight=False)
 
 
 @app.command("list")
 def list_command(
-    what: Annotated[str | None, typer.Argument(metavar="[SHELF]", help="Only one shelf, as in: whet list recipe")] = None,
+    what: Annotated[
+        str | None, typer.Argument(metavar="[SHELF]", help="Only one shelf, as in: whet list recipe")
+    ] = None,
 ) -> None:
     """Everything that has a name: recipes, losses, objectives, advantages, rewards, lab worlds; one line each."""
     from whet.catalogue import print_catalogue
@@ -115,7 +124,9 @@ def explain(
 def recipe_show(
     name: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's name (whet list recipe).")],
     overrides: Overrides = None,
-    stage: Annotated[str | None, typer.Option("--stage", help="Print one stage's YAML alone: a file for whet run.")] = None,
+    stage: Annotated[
+        str | None, typer.Option("--stage", help="Print one stage's YAML alone: a file for whet run.")
+    ] = None,
 ) -> None:
     """Print a recipe's parameters and the configuration of each stage as YAML.
 
@@ -129,7 +140,12 @@ def recipe_show(
 
 @app.command()
 def chat(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL_OR_RUN…", help="Model folders, hub names or run folders; a run shows before and after.")],
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL_OR_RUN…", help="Model folders, hub names or run folders; a run shows before and after."
+        ),
+    ],
     temperature: Annotated[float, typer.Option(help="Sampling temperature.")] = 1.0,
     max_new_tokens: Annotated[int, typer.Option(help="Longest answer in tokens.")] = 128,
     seed: Annotated[int, typer.Option(help="The same seed gives the same answers.")] = 0,
@@ -152,13 +168,20 @@ def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's fold
 
 @app.command("eval")
 def eval_command(
-    model: Annotated[str, typer.Argument(metavar="MODEL|RUN", help="A model folder, hub name, lab:NAME, or a run's folder.")],
-    settings: Annotated[list[str], typer.Argument(metavar="KEY=VALUE…", help="data=F reward=R, and k, n, seed, temperature, max_new_tokens, out=FILE (JSON).")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL|RUN", help="A model folder, hub name, lab:NAME, or a run's folder.")
+    ],
+    settings: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="KEY=VALUE…", help="data=F reward=R, and k, n, seed, temperature, max_new_tokens, out=FILE (JSON)."
+        ),
+    ],
 ) -> None:
     """Measure a model: mean reward, pass@1, pass@k with bootstrap intervals, truncation, length; a table and JSON.
 
-        whet eval runs/grpo-1 data=test.jsonl reward=my.py:score k=8
-        whet eval lab:base data=lab:math/test reward=lab:math k=8 n=100 out=math.json
+    whet eval runs/grpo-1 data=test.jsonl reward=my.py:score k=8
+    whet eval lab:base data=lab:math/test reward=lab:math k=8 n=100 out=math.json
     """
     from whet.measure import measure_command
 

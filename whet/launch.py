@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from whet.errors import ConfigError, RunError
 from whet.files import replace_file
-from whet.plan import Overrides, Plan, plan
+from whet.plan import Plan, plan
 from whet.recipes.stage import MakeConfig, Result, Stage
 from whet.rundir import RunDir, describe_environment
 
@@ -139,6 +139,7 @@ def execute(
                     result = _result(place, stage)
                 results.append((stage, result))
         _write_table(root.path, results)
+        _write_about(root.path, made)
         root.mark_done({"stages": len(names)})
     report = write_report(folder)
     assert report == folder / "report.html"
@@ -152,8 +153,7 @@ def described(made: Plan) -> dict[str, Any]:
         for stage, given in made.overrides.items()
     }
     if made.file is not None and not made.params.origins:
-        stage, loaded = made.preview()[0]
-        return loaded.value.model_dump(mode="json")
+        return made.preview()[0][1].value.model_dump(mode="json")
     return {"recipe": made.name, "params": made.params.value.model_dump(mode="json"), "overrides": overrides}
 
 
@@ -191,9 +191,7 @@ def _folder(root: RunDir, number: int, stage: Stage, made: Plan) -> RunDir:
     return root.stage(number, stage.name, loaded.value.model_dump(mode="json"), origins=dict(loaded.origins))
 
 
-def _job(
-    folder: RunDir, stage: Stage, made: Plan, *, live: Any, interrupts: Any, objects: Mapping[str, Any]
-) -> Job:
+def _job(folder: RunDir, stage: Stage, made: Plan, *, live: Any, interrupts: Any, objects: Mapping[str, Any]) -> Job:
     """What a stage has to do: a loop, or a function whose return value it keeps."""
     from whet.build.loops import Job, prepare
 
@@ -235,7 +233,9 @@ def _function(path: str) -> Any:
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise ConfigError(f"the stage's function {path!r} cannot be found: {error}; give package.module:name") from error
+        raise ConfigError(
+            f"the stage's function {path!r} cannot be found: {error}; give package.module:name"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,20 +265,39 @@ def _row(stage: Stage, result: Result) -> dict[str, Any]:
     }
 
 
+def _write_about(folder: Path, made: Plan) -> None:
+    """What the report says of the run: its sentence, its formulas with their numbers, the commands that repeat it."""
+    from whet.catalogue import formula
+    from whet.recipes import recipe
+
+    known = made.name in recipe.names()
+    sentence = recipe.entry(made.name).summary if known else f"one {made.name} loop from a file"
+    command = f"whet run {folder / 'config.yaml'} --out NEW_FOLDER"
+    about = {"title": made.name, "sentence": sentence, "commands": [command, f"whet report {folder}"]}
+    replace_file(folder / "about.json", (json.dumps(about) + "\n").encode())
+    for number, (stage, loaded) in enumerate(made.preview(), 1):
+        lines = [] if isinstance(stage.config, MakeConfig) else formula(loaded.value)
+        page = {"title": stage.name, "formula": "\n".join(lines)} if lines else {"title": stage.name}
+        place = folder / "stages" / f"{number:02d}-{stage.name}" / "about.json"
+        replace_file(place, (json.dumps(page) + "\n").encode())
+
+
 def _write_table(folder: Path, results: Sequence[tuple[Stage, Result]]) -> None:
     """The rows that stages left, with the columns that any of them fills."""
-    from whet.report.table import COLUMNS, Column, Table
+    from whet.report.table import COLUMNS, Column, final_table
 
     given = [r.rows for _, r in results if r.rows is not None]
     rows = list(given[-1]) if given else [_row(stage, r) for stage, r in results]
-    used = {key for row in rows for key, value in row.items() if value is not None}
     more = (
         Column(key="reward", title="held-out reward", format=".3f", note="mean reward on held-out prompts"),
         Column(key="accuracy", title="held-out accuracy", format="percent", note="share of held-out pairs in order"),
         Column(key="loss", title="held-out loss", format=".3f", note="nats per token on held-out rows"),
+        Column(key="judged", title="second reward model", format=".2f", note="on held-out prompts, never trained on"),
+        Column(key="gain", title="gain", format="+.2f", note="second reward model's, over the first row, same prompts"),
+        Column(key="gain_error", title="± error", format=".2f", note="standard error of the gain over prompts"),
+        Column(key="reference_loss", title="loss under reference", format=".3f", note="nats per token of the samples"),
+        Column(key="distinct_2", title="distinct-2", format=".3f", note="share of different word pairs"),
+        Column(key="truncated", title="cut short", format="percent", note="answers that reached the longest length"),
     )
-    known = {column.key for column in (*COLUMNS, *more)}
-    assert used <= known, f"a stage left {used - known}, for which the table has no column"
-    columns = tuple(column for column in (COLUMNS[0], *more, *COLUMNS[1:]) if column.key in used)
-    text = json.dumps(Table(columns=columns, rows=tuple(rows)).json(), indent=1)
-    replace_file(folder / "table.json", (text + "\n").encode())
+    table = final_table(rows, columns=(COLUMNS[0], *more, *COLUMNS[1:]))
+    replace_file(folder / "table.json", (json.dumps(table.json(), indent=1) + "\n").encode())

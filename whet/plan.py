@@ -46,9 +46,7 @@ class Plan:
         origin = f"recipe {self.name}" if self.file is None else f"file {self.file}"
         if isinstance(stage.config, MakeConfig) and not self.overrides.get(stage.name):
             return Loaded(value=stage.config, origins={})
-        return load(
-            type(stage.config), defaults={origin: stage.config}, overrides=self.overrides.get(stage.name, ())
-        )
+        return load(type(stage.config), defaults={origin: stage.config}, overrides=self.overrides.get(stage.name, ()))
 
     def preview(self) -> list[tuple[Stage, Loaded[Any]]]:
         """Every stage with its configuration, what later stages get from earlier ones written `${stage.field}`."""
@@ -115,9 +113,11 @@ def _of_file(path: Path, overrides: Overrides) -> Plan:
             file=path,
             given=head.get("params", {}),
         )
-    loop = head.get("loop")
+    loop = str(head.get("loop"))
     if loop not in LOOPS:
-        raise ConfigError(f"{path}: loop is {loop!r}{nearest(str(loop), LOOPS)}; a loop's file names one of {listed(list(LOOPS))}")
+        raise ConfigError(
+            f"{path}: loop is {loop!r}{nearest(str(loop), LOOPS)}; a loop's file names one of {listed(list(LOOPS))}"
+        )
     loaded = load(LOOPS[loop], file=path, overrides=overrides)
 
     def generate() -> Stages:
@@ -155,9 +155,7 @@ def _split(overrides: Overrides, params_type: type[Config]) -> tuple[Overrides, 
     return first, [text for text in overrides if text not in first]
 
 
-def _by_stage(
-    rest: Overrides, stages: Sequence[Stage], name: str, params_type: type[Config]
-) -> dict[str, Overrides]:
+def _by_stage(rest: Overrides, stages: Sequence[Stage], name: str, params_type: type[Config]) -> dict[str, Overrides]:
     """Overrides by stage; with a single stage its own keys need no prefix."""
     names = [stage.name for stage in stages]
     items = list(rest.items()) if isinstance(rest, Mapping) else [(text.partition("=")[0], text) for text in rest]

@@ -43,7 +43,7 @@ class Task:
     id: str
     messages: tuple[Message, ...]
     answer: str | None = None
-    meta: Mapping[str, Any] = field(default_factory=dict)
+    meta: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def prompt_text(self) -> str:
@@ -183,7 +183,7 @@ class Score:
     """
 
     value: float | None
-    parts: Mapping[str, float] = field(default_factory=dict)
+    parts: Mapping[str, float] = field(default_factory=dict[str, float])
     steps: tuple[float, ...] = ()
     std: float | None = None
     fault: Fault | None = None
@@ -245,7 +245,7 @@ class Pair:
     id: str
     chosen: Rollout
     rejected: Rollout
-    columns: Mapping[str, float] = field(default_factory=dict)
+    columns: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,7 +281,7 @@ class Rating:
 
     id: str
     rollout: Rollout
-    columns: Mapping[str, float] = field(default_factory=dict)
+    columns: Mapping[str, float] = field(default_factory=dict[str, float])
     steps: tuple[tuple[int, float], ...] = ()
 
 

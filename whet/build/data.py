@@ -119,7 +119,8 @@ def both(
 def pair_trees(pairs: Sequence[Pair]) -> list[Tree]:
     """One tree for each pair, with its columns."""
     return [
-        Tree(rollouts=[p.chosen, p.rejected], pairs=[(0, 1)], pair={k: [v] for k, v in p.columns.items()}) for p in pairs
+        Tree(rollouts=[p.chosen, p.rejected], pairs=[(0, 1)], pair={k: [v] for k, v in p.columns.items()})
+        for p in pairs
     ]
 
 

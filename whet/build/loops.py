@@ -14,12 +14,13 @@ from typing import Any
 import torch
 
 from whet.advantages import advantage
+from whet.batch import TokenBatch, Tree
 from whet.build import data, models, terms
 from whet.build.rewards import build_rewards, journaled
-from whet.batch import TokenBatch, Tree
 from whet.data.intake import Report
 from whet.data.order import Cursor
 from whet.errors import ConfigError
+from whet.files import write_folder_atomically
 from whet.losses import preference_loss, rating_loss, reward_loss, step_loss
 from whet.losses.terms import Term
 from whet.models.io import add_value_head, save
@@ -27,7 +28,6 @@ from whet.models.policy import Decoder
 from whet.plain import json_hash
 from whet.rollout.torch_engine import TorchEngine
 from whet.rundir import RunDir
-from whet.files import write_folder_atomically
 from whet.train.checkpoint import HasState, Identity
 from whet.train.config import LoopConfig, OfflineConfig, OnlineConfig, PassConfig, RewardModelConfig, SupervisedConfig
 from whet.train.credit import token_column
@@ -43,7 +43,7 @@ from whet.train.source import PolicySource, sample_groups
 from whet.train.step import Reference
 from whet.train.supervised import supervised
 from whet.train.trackers import trackers
-from whet.types import Group, Task
+from whet.types import Group
 
 Evaluate = Callable[[int], dict[str, float]]
 
@@ -166,9 +166,7 @@ def _online(config: OnlineConfig, place: Place) -> Job:
     learned, held = data.tasks(config.data, policy, place.objects, place.note, held=config.eval.data)
     renderer = data.renderer_of(policy)
     engine = TorchEngine(policy, config.sampling, renderer.stop_ids)
-    reward = build_rewards(
-        config.rewards, place.objects, seed=config.seed, budget=config.token_budget, policy=policy
-    )
+    reward = build_rewards(config.rewards, place.objects, seed=config.seed, budget=config.token_budget, policy=policy)
     source = PolicySource(
         tasks=learned,
         render=renderer.prompt,
@@ -181,9 +179,7 @@ def _online(config: OnlineConfig, place: Place) -> Job:
 
     def evaluate(step: int) -> dict[str, float]:
         chosen = [(task, 0) for task in held[: config.eval.rows]]
-        groups = sample_groups(
-            engine, renderer.prompt, reward, chosen, n=1, seed=config.seed, step=0, stream="eval"
-        )
+        groups = sample_groups(engine, renderer.prompt, reward, chosen, n=1, seed=config.seed, step=0, stream="eval")
         return _rewards_of(groups)
 
     def record(step: int, groups: Sequence[Group], batch: TokenBatch) -> list[dict[str, Any]]:
@@ -231,7 +227,9 @@ def _passes(config: PassConfig, n: int) -> tuple[Cursor, int]:
     return cursor, config.steps or cursor.steps_in(config.epochs)
 
 
-def _trees(config: PassConfig, decoder: Decoder, place: Place, shelves: tuple[Any, ...]) -> tuple[list[Tree], list[Tree]]:
+def _trees(
+    config: PassConfig, decoder: Decoder, place: Place, shelves: tuple[Any, ...]
+) -> tuple[list[Tree], list[Tree]]:
     name = config.loss.name  # pyright: ignore[reportAttributeAccessIssue]
     shelf = next(s for s in shelves if name in s.names())
     return data.trees(config.data, decoder, place.objects, place.note, kind=shelf.kind, held=config.eval.data)

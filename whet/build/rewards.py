@@ -34,7 +34,7 @@ def build_rewards(
     budget: int,
     policy: Any = None,
 ) -> Combined:
-    """The weighted sum of all rewards; `policy` is whose tokens a reward model of the same vocabulary scores as they are."""
+    """The weighted sum of all rewards; a reward model of the policy's vocabulary scores its tokens as they are."""
     made = [(config, build_reward(config, objects, seed=seed, budget=budget, policy=policy)) for config in configs]
     return Combined(tuple(Weighted(name=label(c), reward=reward, weight=c.weight) for c, reward in made))
 

@@ -34,7 +34,7 @@ def split_rows(rows: Iterable[Row], *, holdout: float, seed: int) -> tuple[list[
     if 0.0 < holdout < 1.0 and not (train and held):
         side = "to train on" if not train else "held out"
         raise DataError(
-            f"data.holdout={holdout} of {len(train) + len(held)} rows leaves none {side}; change it, or give more rows"
+            f"data.holdout={holdout} of {len(train) + len(held)} rows leaves none {side}; give more rows, or set data.holdout=0"
         )
     return train, held
 

@@ -87,7 +87,11 @@ def pairs(
         rows = _coin(rows, seed) if shuffled and name == "pairs" else rows
         text = "".join(json.dumps(row) + "\n" for row in rows)
         replace_file(folder / f"{name}.jsonl", text.encode())
-        numbers |= {f"{name}_rows": len(rows), f"{name}_identical": identical, f"{name}_empty": len(drawn) - len(written)}
+        numbers |= {
+            f"{name}_rows": len(rows),
+            f"{name}_identical": identical,
+            f"{name}_empty": len(drawn) - len(written),
+        }
         numbers |= {f"{name}_ceiling": sum(row["p_gold"] for row in rows) / len(rows)}
     return {"files": {"pairs": "pairs.jsonl", "held": "held.jsonl"}, "numbers": numbers}
 
@@ -123,7 +127,8 @@ def judge(
     """Evaluate every model on held-out prompts of its world by exact gold; one table row each.
 
     An entry has stage, world, model, seconds; `proxy` (a reward model's folder) where one was trained on; `before` (the
-    stage that it began from) where it is compared; `k` answers per prompt; `accuracy` for a reward model, which is not sampled from.
+    stage that it began from) where it is compared; `k` answers per prompt; `accuracy` for a reward model, which does
+    not write.
     """
     done: dict[str, Evaluation] = {}
     decoders: dict[str, Decoder] = {}

@@ -11,13 +11,15 @@ never on its name.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from whet.batch import TokenBatch
+from whet.errors import DataError
+from whet.metrics import Metric
 from whet.types import Reduce
 
 Over = Literal["token", "response", "pair", "label"]
@@ -59,6 +61,13 @@ class Responses:
         """The scalar head's outputs."""
         assert self.score is not None, "this view has no head scores"
         return self.score
+
+    def column(self, name: str) -> Tensor:
+        """One of the data's own columns."""
+        if name not in self.col:
+            have = ", ".join(sorted(self.col)) or "none"
+            raise DataError(f"this loss reads the column {name!r}, which the data does not have (it has: {have})")
+        return self.col[name]
 
     def take(self, rows: Tensor) -> Responses:
         """The same view of a subset of responses."""
@@ -120,7 +129,9 @@ def sum_by_row(value: Tensor, batch: TokenBatch) -> Tensor:
     return torch.zeros(batch.rows, dtype=value.dtype, device=value.device).index_add(0, batch.row, value)
 
 
-Inputs = Callable[[Views], tuple[Tensor, ...] | tuple[Responses, ...]]
+Inputs = Callable[..., tuple[Tensor, ...] | tuple[Responses, ...]]
+"""`inputs(views)`; those of a sequence-level shelf also take `summed`, the leaves of a coupled loss."""
+Monitor = Callable[[Views], dict[str, Metric]]
 Weigh = Callable[[TokenBatch], Tensor]
 
 
@@ -129,8 +140,8 @@ class Term:
     """One summand of a loss.
 
     `fn(*inputs(views))` gives one value per item of `over`; `weigh(batch)` gives the items' weights, made once per
-    optimizer step. `needs` names the outputs its forward must compute. `role` says whose model is trained.
-    `couples` is true where one response's value depends on others of the step (KTO's reference point).
+    optimizer step. `monitor(views)` measures what people watch, without gradient. `needs` names the outputs its forward
+    must compute. `couples` is true where one response's value depends on others of the step (KTO's reference point).
     """
 
     name: str
@@ -142,6 +153,7 @@ class Term:
     coef: float = 1.0
     role: str = "policy"
     couples: bool = False
+    monitor: Monitor | None = None
 
     def values(self, views: Views) -> Tensor:
         """The unreduced values, one per item."""
@@ -193,8 +205,6 @@ def on_pairs(views: Views, summed: Mapping[str, Tensor] | None = None) -> tuple[
 
 
 def _with_pair_columns(responses: Responses, views: Views) -> Responses:
-    from dataclasses import replace
-
     return replace(responses, col={**responses.col, **views.batch.pair})
 
 

@@ -11,7 +11,7 @@ from whet.train.config import OfflineConfig, OptimConfig
 
 @recipe
 def orpo(params: OwnPass) -> Stages:
-    """Likelihood of the chosen answer plus an odds-ratio term, no reference (Hong et al., 2024, arXiv:2403.07691, eq. 6).
+    """Likelihood of the chosen answer plus an odds-ratio term (Hong et al., 2024, arXiv:2403.07691, eq. 6).
 
     whet run orpo model=Qwen/Qwen2.5-1.5B data=pairs.jsonl
     """

@@ -12,7 +12,7 @@ from whet.train.config import CriticConfig, KLConfig, OnlineConfig, OptimConfig
 
 @recipe
 def ppo(params: OwnReward) -> Stages:
-    """Clipped ratio, generalised advantage estimation, KL per token in the reward (Schulman et al., 2017, arXiv:1707.06347, eq. 7).
+    """Clipped ratio, a critic's advantages, KL in the reward (Schulman et al., 2017, arXiv:1707.06347, eq. 7).
 
     whet run ppo model=Qwen/Qwen2.5-1.5B-Instruct data=train.jsonl reward=my.py:score
     """

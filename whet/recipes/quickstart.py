@@ -1,4 +1,4 @@
-"""Everything on the embedded model: SFT, a reward model from noisy preferences, GRPO against it and against a verifier, DPO.
+"""Everything on the embedded model: SFT, a reward model, GRPO against it and against a verifier, DPO, and a judgement.
 
 Leaves out what needs more than minutes: several seeds, best-of-n, over-optimisation.
 """
@@ -17,7 +17,15 @@ from whet.recipes.stage import MakeConfig, Stage, Stages
 from whet.registry import Choice
 from whet.rewards.config import RewardConfig
 from whet.rollout.config import SamplingConfig
-from whet.train.config import EvalConfig, KLConfig, OfflineConfig, OnlineConfig, OptimConfig, RewardModelConfig, SupervisedConfig
+from whet.train.config import (
+    EvalConfig,
+    KLConfig,
+    OfflineConfig,
+    OnlineConfig,
+    OptimConfig,
+    RewardModelConfig,
+    SupervisedConfig,
+)
 
 Count = Annotated[int, Field(gt=0)]
 
@@ -43,7 +51,7 @@ class QuickstartParams(Config):
 
 @recipe
 def quickstart(params: QuickstartParams) -> Stages:
-    """SFT → reward model → GRPO (with KL) and DPO on a chat world; GRPO against a verifier on arithmetic; judged by gold.
+    """SFT → reward model → GRPO with KL, and DPO, on a chat world; GRPO with a verifier on arithmetic; judged by gold.
 
     whet quickstart
     """
@@ -62,7 +70,9 @@ def quickstart(params: QuickstartParams) -> Stages:
         ),
         seconds=40,
     )
-    grpo = yield Stage(name="grpo", config=_grpo(params, sft.model, "chat", f"model:{reward.model}", kl=0.02), seconds=60)
+    grpo = yield Stage(
+        name="grpo", config=_grpo(params, sft.model, "chat", f"model:{reward.model}", kl=0.02), seconds=60
+    )
     math = yield Stage(name="grpo_math", config=_grpo(params, sft.model, "math", "lab:math", kl=0.0), seconds=40)
     dpo = yield Stage(
         name="dpo",

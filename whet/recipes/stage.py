@@ -6,6 +6,8 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pydantic import Field
+
 from whet.config import Config
 from whet.train.config import LoopConfig
 
@@ -17,7 +19,7 @@ class MakeConfig(Config):
     """Which kind of stage this is."""
     function: str
     """Import path, `package.module:name`."""
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, Any] = Field(default_factory=dict)
     """What it is given, beside the stage's folder."""
 
 

@@ -16,25 +16,28 @@ class SamplingConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_new_tokens: int = Field(64, ge=1, description="most tokens of a response, its stop token included")
+    max_new_tokens: int = Field(default=64, ge=1, description="most tokens of a response, its stop token included")
     temperature: float = Field(
-        1.0, gt=0.0, allow_inf_nan=False, description="logits are divided by it, also in log-probabilities"
+        default=1.0, gt=0.0, allow_inf_nan=False, description="logits are divided by it, also in log-probabilities"
     )
     top_p: float = Field(
-        1.0,
+        default=1.0,
         gt=0.0,
         le=1.0,
         description="keep the likeliest tokens up to this probability, with the one that crosses it",
     )
-    top_k: int = Field(0, ge=0, description="keep this many of the likeliest tokens, and ties; 0 keeps all")
+    top_k: int = Field(default=0, ge=0, description="keep this many of the likeliest tokens, and ties; 0 keeps all")
     min_p: float = Field(
-        0.0, ge=0.0, le=1.0, description="keep tokens with this share of the likeliest one's probability"
+        default=0.0, ge=0.0, le=1.0, description="keep tokens with this share of the likeliest one's probability"
     )
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
-        (), description="strings that end a response; the token completing one is its last, and the text keeps it"
+        default=(),
+        description="strings that end a response; the token completing one is its last, and the text keeps it",
     )
-    slots: int = Field(64, ge=1, description="responses drawn side by side; costs memory and changes no token")
-    greedy: bool = Field(False, description="take the likeliest token, without noise; the smallest id among equals")
+    slots: int = Field(default=64, ge=1, description="responses drawn side by side; costs memory and changes no token")
+    greedy: bool = Field(
+        default=False, description="take the likeliest token, without noise; the smallest id among equals"
+    )
 
     @property
     def truncates(self) -> bool:

@@ -1,4 +1,4 @@
-"""What the four loops take: frozen models, importable without torch. A recipe yields these, a YAML file spells one out."""
+"""What the four loops take: frozen models, importable without torch. A recipe yields them, a file spells one out."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -10,13 +10,12 @@ from torch import Tensor
 from whet.advantages.returns import Returns
 from whet.advantages.whiten import whiten
 from whet.batch import TokenBatch, Tree, pack
+from whet.data.order import permutation
 from whet.errors import NumericsError
 from whet.metrics import Metric
 from whet.models.policy import Decoder
-from whet.data.order import permutation
 from whet.train.step import Reference
 from whet.types import Group
-
 
 SAMPLER_TOLERANCE = 1e-4
 DIFFERENCE = "sampler/max_difference"
@@ -73,8 +72,8 @@ def refuse_stale(found: Sequence[dict[str, Metric]], policy: Decoder) -> None:
     worst = found[0][DIFFERENCE].value() if DIFFERENCE in found[0] else None
     if worst is not None and policy.hf.dtype == torch.float32 and worst > SAMPLER_TOLERANCE:
         raise NumericsError(
-            f"the sampler's log-probabilities differ from the trainer's by {worst:.2g} (allowed: {SAMPLER_TOLERANCE:g} in "
-            "float32), so one of them uses other weights or another distribution; please report this with the run folder"
+            f"the sampler's log-probabilities differ from the trainer's by {worst:.2g} (in float32 by at most "
+            f"{SAMPLER_TOLERANCE:g}), so one of them uses other weights or another distribution; please report this"
         )
 
 

@@ -30,4 +30,3 @@ def measure(
             views = model(piece, needs, other=other)
             found += [term.monitor(views) for term in terms if term.monitor is not None]
     return {f"eval/{name}": value for name, value in values(merge_all(found)).items()}
-

@@ -60,7 +60,16 @@ def online(
         active = {role: learner for role, learner in learners.items() if not (warming and role == "policy")}
         found: list[dict[str, Metric]] = []
         for part in parts(batch, updates=config.updates, minibatches=config.minibatches, seed=config.seed, step=step):
-            found.append(update(active, part, budget=budget, temperature=temperature, ranks=ranks, other=reference.model if reference else None))
+            found.append(
+                update(
+                    active,
+                    part,
+                    budget=budget,
+                    temperature=temperature,
+                    ranks=ranks,
+                    other=reference.model if reference else None,
+                )
+            )
         refuse_stale(found, policy)
         source.observe(groups)
         metrics = merge_all([*found, group_metrics(groups, batch, unscorable)])

@@ -15,7 +15,6 @@ from whet.batch import TokenBatch
 from whet.errors import ConfigError
 from whet.metrics import Metric, from_state, merge_all, to_state
 
-
 T = TypeVar("T")
 
 

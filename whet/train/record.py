@@ -96,4 +96,3 @@ def _row(
         "stopped": rollout.stopped,
         "length": rollout.length,
     }
-

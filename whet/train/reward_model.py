@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from whet.batch import Tree, pack
-from whet.train.learner import Learner
 from whet.data.order import Cursor
+from whet.train.learner import Learner
 from whet.train.ranks import ALONE, Ranks
 from whet.train.session import Session
 from whet.train.step import update

@@ -199,11 +199,15 @@ def _refuse_nonfinite(
     for role, norm in norms.items():
         if not math.isfinite(norm):
             learner = learners[role]
-            names = [n for n, p in learner.model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
-            bad += [f"gradient of {role} ({names[0]} and {len(names) - 1} more)" if names else f"gradient norm of {role}"]
+            names = [
+                n for n, p in learner.model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()
+            ]
+            bad += [
+                f"gradient of {role} ({names[0]} and {len(names) - 1} more)" if names else f"gradient norm of {role}"
+            ]
     if bad:
         for learner in learners.values():
             learner.optimizer.zero_grad(set_to_none=True)
         raise NumericsError(
-            f"not finite: {', '.join(bad)}; nothing was updated. Lower optim.lr, or look at the rewards and data of this step"
+            f"not finite: {', '.join(bad)}; nothing was updated; lower optim.lr, or look at this step's data"
         )

@@ -22,7 +22,9 @@ class TensorBoard:
         try:
             from torch.utils.tensorboard.writer import SummaryWriter
         except ImportError as error:
-            raise MissingExtra("tensorboard", extra="tensorboard", why="track=[tensorboard] writes event files") from error
+            raise MissingExtra(
+                "tensorboard", extra="tensorboard", why="track=[tensorboard] writes event files"
+            ) from error
         self._writer = SummaryWriter(str(folder / "tensorboard"))
 
     def begin(self, total: int) -> None:
