@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from whet.errors import WhetError
+from whet.errors import Interrupted, WhetError
 
 Job = Callable[[], Any]
 UsageError: Any = typer.BadParameter.__base__
@@ -197,6 +197,9 @@ def main() -> None:
     except WhetError as error:
         print(f"whet: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("whet: stopped; what is saved is kept, and --resume goes on from there", file=sys.stderr)
+        sys.exit(Interrupted.exit_code)
     except UsageError as error:
         error.show()
         sys.exit(error.exit_code)

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from whet.errors import ConfigError, Interrupted, RewardError
+from whet.errors import ConfigError, RewardError
 from whet.rewards import reward as shelf
 from whet.rewards.calls import (
     Row,
@@ -98,7 +98,7 @@ class FunctionReward:
                 "make it faster, or raise deadline"
             ) from None
         except BaseException as error:
-            if isinstance(error, asyncio.CancelledError | KeyboardInterrupt | Interrupted):
+            if isinstance(error, asyncio.CancelledError | KeyboardInterrupt):
                 raise
             row = await self._culprit(rows)
             said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

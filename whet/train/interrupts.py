@@ -8,8 +8,6 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any, Final, Self
 
-from whet.errors import Interrupted
-
 AT_ONCE: Final = 131
 """Exit code of the second Ctrl-C."""
 _SHOW_CURSOR: Final = b"\x1b[?25h"
@@ -19,7 +17,7 @@ class Interrupts:
     """While entered, the first Ctrl-C or SIGTERM asks to stop and a second Ctrl-C ends the process with 131.
 
     Between `hold` and `release` (a loop's steps) asking only sets `asked`: the step under way is finished and saved.
-    Elsewhere (loading, a stage that is a function) there is no step to finish, and `Interrupted` is raised on the spot.
+    Elsewhere (loading, a stage that is a function) there is no step to finish: `KeyboardInterrupt`, on the spot.
 
     Off the main thread Python delivers no signals, so there nothing is installed and `asked` stays false.
     """
@@ -57,6 +55,6 @@ class Interrupts:
                 os.write(2, _SHOW_CURSOR)  # the live display hid it, and nobody else will bring it back
             os._exit(AT_ONCE)
         if not self._held:
-            raise Interrupted("stopped; what is saved is kept, and --resume goes on from there")
+            raise KeyboardInterrupt
         if not again:  # os.write, because print fails where the signal arrives inside another print
             os.write(2, b"\nstopping after this step, which will be saved; Ctrl-C again leaves at once\n")
