@@ -80,8 +80,6 @@ def measured(model: str, config: MeasureConfig) -> Any:
     where = DataConfig(path=config.data, max_rows=config.n, seed=config.seed)
     found, _ = data.tasks(where, policy, {}, lambda report: None)
     sampling = SamplingConfig(temperature=config.temperature, max_new_tokens=config.max_new_tokens)
-    reward = build_rewards(
-        [RewardConfig(function=config.reward)], {}, seed=config.seed, budget=16384, policy=policy
-    )
+    reward = build_rewards([RewardConfig(function=config.reward)], {}, seed=config.seed, budget=16384, policy=policy)
     engine = TorchEngine(policy, sampling, renderer.stop_ids)
     return evaluate(engine, found[: config.n], renderer.prompt, reward, k=config.k, seed=config.seed)

@@ -1,0 +1,51 @@
+"""Write docs/methods.md and docs/commands.md from the shelves and the command line: `python docs/generate.py`."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from whet.catalogue import shelves, worlds
+from whet.cli import app
+
+HERE = Path(__file__).parent
+COMMANDS = ([], ["run"], ["quickstart"], ["list"], ["explain"], ["recipe", "show"], ["eval"], ["chat"], ["report"])
+
+
+def methods() -> str:
+    """A table a shelf, then each member's page: equation, source, options."""
+    lines = ["# Methods", "", "Made from the shelves by `python docs/generate.py`; `whet explain NAME` prints the same.", ""]
+    for shelf in shelves():
+        lines += [f"## {shelf.kind}", "", "| name | what it is | options |", "|---|---|---|"]
+        for entry in shelf.entries():
+            options = ", ".join(f"`{o.name}` ({o.text}" + ("" if o.required else f", {o.default!r}") + ")" for o in entry.options)
+            lines.append(f"| `{entry.name}` | {_cell(entry.summary)} | {_cell(options) or '–'} |")
+        lines.append("")
+    lines += ["## lab world", "", "| name | task |", "|---|---|"]
+    lines += [f"| `{name}` | {_cell(sentence)} |" for name, sentence in worlds()]
+    lines += ["", "# Pages", ""]
+    for shelf in shelves()[1:]:
+        for entry in shelf.entries():
+            lines += [f"## {entry.name} ({shelf.kind})", "", "```text", inspect.cleandoc(entry.page), "```", ""]
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def commands() -> str:
+    """Every command's help page."""
+    lines = ["# Commands", "", "Made from the command line by `python docs/generate.py`.", ""]
+    for name in COMMANDS:
+        shown = CliRunner().invoke(app, [*name, "--help"], env={"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}, prog_name="whet")
+        page = "\n".join(line.rstrip() for line in shown.output.strip("\n").splitlines())
+        lines += [f"## whet {' '.join(name)}".rstrip(), "", "```text", page.strip("\n"), "```", ""]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    (HERE / "methods.md").write_text(methods())
+    (HERE / "commands.md").write_text(commands())
