@@ -292,12 +292,11 @@ def _write_table(folder: Path, results: Sequence[tuple[Stage, Result]]) -> None:
         Column(key="reward", title="held-out reward", format=".3f", note="mean reward on held-out prompts"),
         Column(key="accuracy", title="held-out accuracy", format="percent", note="share of held-out pairs in order"),
         Column(key="loss", title="held-out loss", format=".3f", note="nats per token on held-out rows"),
-        Column(key="judged", title="second reward model", format=".2f", note="on held-out prompts, never trained on"),
-        Column(key="gain", title="gain", format="+.2f", note="second reward model's, over the first row, same prompts"),
-        Column(key="gain_error", title="± error", format=".2f", note="standard error of the gain over prompts"),
-        Column(key="reference_loss", title="loss under reference", format=".3f", note="nats per token of the samples"),
+        Column(key="judged", title="judge", format=".2f", note="a second reward model, never trained on"),
+        Column(key="gain", title="gain", format="+.2f", note="of the judge over the first row, on the same prompts"),
+        Column(key="reference_loss", title="loss under the first", format=".3f", note="nats per token of the samples"),
         Column(key="distinct_2", title="distinct-2", format=".3f", note="share of different word pairs"),
-        Column(key="truncated", title="cut short", format="percent", note="answers that reached the longest length"),
+        Column(key="truncated", title="cut", format="percent", note="answers that reached the longest length"),
     )
     table = final_table(rows, columns=(COLUMNS[0], *more, *COLUMNS[1:]))
     replace_file(folder / "table.json", (json.dumps(table.json(), indent=1) + "\n").encode())

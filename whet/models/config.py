@@ -35,3 +35,5 @@ class ModelConfig(Config):
     """Train a low-rank adapter in place of all weights."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes CUDA where there is one."""
+    stop: str | None = None
+    """Control token that ends an answer, where it is another than the tokenizer's own (`<s>` in some story models)."""

@@ -41,7 +41,7 @@ def load_policy(config: ModelConfig, seed: int = 0) -> Decoder:
 
     base = _base(config.path)
     hf = _weights(AutoModelForCausalLM, base, config, kind="language model", fresh=())
-    decoder = _finish(Decoder(hf, tokenizer=load_tokenizer(config.path)), config, base, seed)
+    decoder = _finish(Decoder(hf, tokenizer=load_tokenizer(config.path, stop=config.stop)), config, base, seed)
     decoder.stop_ids = require_stop(decoder.tokenizer, _generation(base), config.path)
     if (Path(config.path) / _file("value")).exists():
         decoder.heads["value"] = new_head(decoder, seed, bias=True)
@@ -53,7 +53,7 @@ def load_reward(config: ModelConfig, seed: int = 0) -> Decoder:
     base = _base(config.path)
     own_head = _is_classifier(base)
     hf, score = _classifier(base, config, own_head=own_head)
-    decoder = Decoder(hf, tokenizer=load_tokenizer(config.path))
+    decoder = Decoder(hf, tokenizer=load_tokenizer(config.path, stop=config.stop))
     decoder.heads["score"] = score if own_head and score is not None else new_head(decoder, seed, bias=False)
     decoder.stop_ids = stop_ids(decoder.tokenizer, _generation(base))
     _separate_padding(decoder)
@@ -72,7 +72,7 @@ def load_value(config: ModelConfig, seed: int = 0) -> Decoder:
         hf = whole.base_model
     else:
         hf = _trunk(base, config)
-    decoder = _finish(Decoder(hf, tokenizer=load_tokenizer(config.path)), config, base, seed)
+    decoder = _finish(Decoder(hf, tokenizer=load_tokenizer(config.path, stop=config.stop)), config, base, seed)
     decoder.stop_ids = stop_ids(decoder.tokenizer, _generation(base))
     add_value_head(decoder, seed)
     if score is not None:

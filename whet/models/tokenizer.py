@@ -13,17 +13,22 @@ from whet.errors import ModelError
 OWN_PAD = "<|pad|>"
 
 
-def load_tokenizer(path: str) -> Any:
-    """The tokenizer of a model folder or hub name."""
+def load_tokenizer(path: str, *, stop: str | None = None) -> Any:
+    """The tokenizer of a model folder or hub name; `stop` makes another of its tokens the one that ends answers."""
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
             f"{path} has no tokenizer that can be loaded; put tokenizer.json and tokenizer_config.json beside its "
             f"weights ({first_line(error)})"
         ) from error
+    if stop is not None:
+        if stop not in tokenizer.get_vocab():
+            raise ModelError(f"model.stop is {stop!r}, which the vocabulary of {path} lacks; name one of its tokens")
+        tokenizer.eos_token = stop
+    return tokenizer
 
 
 def stop_ids(tokenizer: Any, generation_config: Any = None) -> tuple[int, ...]:

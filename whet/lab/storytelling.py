@@ -1,0 +1,139 @@
+"""The judgement of story writers: a second reward model that nobody trained on, and whether they are stories still.
+
+Called as `f(folder, live=…, **arguments)` by a recipe.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from whet.data.config import DataConfig
+from whet.data.dataset import tasks as read_tasks
+from whet.data.readers import read_rows
+from whet.data.render import Renderer
+from whet.eval.evaluate import Evaluation, evaluate
+from whet.eval.stats import bootstrap, distinct
+from whet.files import replace_file
+from whet.models.config import ModelConfig
+from whet.models.io import load_policy, load_reward
+from whet.models.policy import Decoder
+from whet.models.tokenizer import context_length
+from whet.report.samples import group_rows, write_samples
+from whet.rewards.model import ModelReward
+from whet.rollout.config import SamplingConfig
+from whet.rollout.torch_engine import TorchEngine
+from whet.train.credit import pack_groups, token_column
+from whet.types import Task
+
+BUDGET = 16384
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Storyteller:
+    """What was found of one model's stories; `judged` [prompts] is the second reward model's mean score."""
+
+    evaluation: Evaluation
+    judged: np.ndarray
+    reference_loss: float
+    distinct_2: float
+
+
+def judge(
+    folder: Path,
+    *,
+    live: Any,
+    models: Sequence[Mapping[str, Any]],
+    start: Mapping[str, Any],
+    trained_on: str,
+    judged_by: str,
+    prompts: str,
+    count: int,
+    each: int,
+    max_new_tokens: int,
+    seed: int,
+    shown: int = 4,
+) -> dict[str, Any]:
+    """One table row for each of `models` (stage, model, seconds), the first being what the others are compared with.
+
+    Every model continues the same `count` held-out prompts `each` times on common noise. `judged` is the score that the
+    reward model `judged_by` gives, `gain` its difference to the first model over prompts; `reference_loss` is −log π of
+    the model `start` per sampled token, `distinct_2` the share of different word pairs.
+    """
+    before = load_policy(ModelConfig(**start), seed=seed).freeze()
+    trained, second = (
+        ModelReward(name=name, model=load_reward(ModelConfig(path=path), seed=seed).freeze(), budget=BUDGET)
+        for name, path in (("reward_model", trained_on), ("second", judged_by))
+    )
+    asked = _tasks(prompts, before, count)
+    found: list[Storyteller] = []
+    rows: list[dict[str, Any]] = []
+    samples: list[dict[str, Any]] = []
+    for entry in models:
+        live.say(f"judging {entry['stage']} on {len(asked)} held-out prompts")
+        policy = load_policy(ModelConfig(path=entry["model"], stop=start.get("stop")), seed=seed).freeze()
+        engine, renderer = _engine(policy, max_new_tokens)
+        evaluation = evaluate(engine, asked, renderer.prompt, trained, k=each, seed=seed, gold=second)
+        found.append(_measured(evaluation, before))
+        rows.append(_row(entry, found[-1], found[0], seed=seed))
+        decode = policy.tokenizer.decode
+        samples += group_rows(evaluation.groups[:shown], stage=entry["stage"], decode=decode)
+    write_samples(folder.parents[1], samples)
+    text = json.dumps({row["stage"]: one.evaluation.json() for row, one in zip(rows, found, strict=True)})
+    replace_file(folder / "evaluations.json", text.encode())
+    return {"files": {"evaluations": "evaluations.json"}, "numbers": _flat(rows), "rows": rows}
+
+
+def _tasks(path: str, policy: Decoder, count: int) -> list[Task]:
+    config = DataConfig(path=path)
+    renderer = Renderer(policy.tokenizer, stop_ids=policy.stop_ids, context=context_length(policy.config))
+    return read_tasks(read_rows(config), config=config, renderer=renderer)[0][:count]
+
+
+def _engine(policy: Decoder, max_new_tokens: int) -> tuple[TorchEngine, Renderer]:
+    renderer = Renderer(policy.tokenizer, stop_ids=policy.stop_ids, context=context_length(policy.config))
+    return TorchEngine(policy, SamplingConfig(max_new_tokens=max_new_tokens, slots=128), renderer.stop_ids), renderer
+
+
+def _measured(evaluation: Evaluation, before: Decoder) -> Storyteller:
+    batch, _ = pack_groups(evaluation.groups)
+    logprobs = token_column(before, batch, "logprobs", budget=BUDGET)
+    texts = [rollout.text for group in evaluation.groups for rollout in group.rollouts]
+    return Storyteller(
+        evaluation=evaluation,
+        judged=np.asarray(evaluation.gold, dtype=np.float64).mean(axis=1),
+        reference_loss=-float(logprobs.double().mean()),
+        distinct_2=distinct(texts, 2),
+    )
+
+
+def _row(entry: Mapping[str, Any], one: Storyteller, first: Storyteller, *, seed: int) -> dict[str, Any]:
+    gap = one.judged - first.judged
+    evaluation = one.evaluation
+    return {
+        "stage": entry["stage"],
+        "judged": bootstrap(one.judged, seed=seed).json(),
+        "gain": bootstrap(gap, seed=seed).json() if one is not first else None,
+        "proxy": evaluation.reward.value if evaluation.reward else None,
+        "reference_loss": one.reference_loss,
+        "distinct_2": one.distinct_2,
+        "length": evaluation.length.value,
+        "truncated": evaluation.truncated.value,
+        "seconds": entry.get("seconds"),
+    }
+
+
+def _flat(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """STAGE/NUMBER for every number of the table."""
+    out: dict[str, float] = {}
+    for row in rows:
+        for key, value in row.items():
+            number = value["value"] if isinstance(value, Mapping) else value
+            if isinstance(number, int | float):
+                out[f"{row['stage']}/{key}"] = float(number)
+    return out

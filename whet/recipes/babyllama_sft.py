@@ -1,0 +1,54 @@
+"""A character-level story model, fitted to more stories."""
+
+from __future__ import annotations
+
+from whet.data.config import DataConfig
+from whet.recipes import recipe
+from whet.recipes.real_params import BABYLLAMA, Count, Rate, RealData, Share, make
+from whet.recipes.stage import Stage, Stages
+from whet.train.config import EvalConfig, OptimConfig, SupervisedConfig
+
+
+class BabyllamaParams(RealData):
+    """What fine-tuning the character model may be told."""
+
+    steps: Count = 60
+    """Optimizer steps."""
+    batch: Count = 32
+    """Pieces of stories per step."""
+    lr: Rate = 3e-4
+    """Peak learning rate."""
+    rows: Count = 2400
+    """Stories read."""
+    holdout: Share = 0.05
+    """Share of the stories held out."""
+    max_length: Count = 256
+    """Longest piece in tokens; the context of the model is 256."""
+
+
+@recipe
+def babyllama_sft(params: BabyllamaParams) -> Stages:
+    """Continue a pre-trained character model on real stories cut to its context: held-out loss falls.
+
+    whet run babyllama_sft folder=../shared/data
+    """
+    stories = yield Stage(
+        name="stories", config=make("stories", data=params.folder, holdout=params.holdout, seed=params.seed), seconds=2
+    )
+
+    def read(path: str, rows: int) -> DataConfig:
+        return DataConfig(path=path, max_rows=rows, max_length=params.max_length, overlong="split", seed=params.seed)
+
+    yield Stage(
+        name="sft",
+        config=SupervisedConfig(
+            model=params.storyteller(BABYLLAMA),
+            data=read(stories["train"], params.rows),
+            optim=OptimConfig(lr=params.lr, schedule="cosine", warmup=5),
+            eval=EvalConfig(every=20, rows=256, data=read(stories["held"], params.rows)),
+            batch=params.batch,
+            steps=params.steps,
+            seed=params.seed,
+        ),
+        seconds=120,
+    )
