@@ -1,0 +1,115 @@
+"""One side of a comparison in a process of its own, which does one step each time it is asked.
+
+    python -m benchmarks.side MODULE FOLDER WORKLOAD
+
+MODULE has `libraries()`, which imports all it needs, and `work(workload, folder, clock)`, which sets up, calls
+`clock.ready`, and then puts `clock.start()` and `clock.stop()` around every step, for ever. Lines of JSON on stdin and
+stdout are the whole protocol; whatever else is printed goes to stderr.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import resource
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any, TextIO
+
+from benchmarks.workloads import Shape, Workload
+
+MIB = 2**20
+
+
+class Clock:
+    """Waits to be asked for a step, and says what it took: seconds, processor seconds, peak memory so far, counts."""
+
+    def __init__(self, questions: TextIO, answers: TextIO) -> None:
+        self._questions, self._answers = questions, answers
+        self._born = time.perf_counter()
+        self.baseline = 0.0
+        self._began = self._worked = 0.0
+
+    def loaded(self) -> None:
+        """The libraries are imported: memory counts from here."""
+        reset_peak()
+        self.baseline = resident()
+
+    def ready(self, settings: dict[str, Any]) -> None:
+        """Set up; `settings` is what the table says of this side. The peak of setting up is forgotten."""
+        reset_peak()
+        self._say({"ready": settings, "setup_seconds": time.perf_counter() - self._born})
+
+    def start(self) -> None:
+        """Wait until a step is asked for; the process ends where nobody asks any more."""
+        if self._questions.readline().strip() != "step":
+            raise SystemExit(0)
+        self._began, self._worked = time.perf_counter(), time.process_time()
+
+    def stop(self, **counts: float) -> None:
+        """The step is over."""
+        seconds, cpu = time.perf_counter() - self._began, time.process_time() - self._worked
+        memory = (peak() - self.baseline) / MIB
+        self._say({"seconds": seconds, "cpu": cpu, "memory": memory, "counts": counts})
+
+    def failed(self, error: BaseException) -> None:
+        """The side cannot go on."""
+        self._say({"failed": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"})
+
+    def _say(self, answer: dict[str, Any]) -> None:
+        self._answers.write(json.dumps(answer) + "\n")
+        self._answers.flush()
+
+
+def resident() -> float:
+    """Bytes this process holds now (the most it has held, where the system does not say)."""
+    return _status("VmRSS") or _most()
+
+
+def peak() -> float:
+    """The most bytes this process has held since `reset_peak`, or ever, where that cannot be reset."""
+    return _status("VmHWM") or _most()
+
+
+def reset_peak() -> None:
+    """Let the peak start again from what is held now; systems without /proc keep theirs."""
+    if Path("/proc/self/clear_refs").exists():
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _status(name: str) -> float | None:
+    path = Path("/proc/self/status")
+    lines = path.read_text().splitlines() if path.exists() else []
+    return next((float(line.split()[1]) * 1024 for line in lines if line.startswith(name + ":")), None)
+
+
+def _most() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1.0 if sys.platform == "darwin" else 1024.0)
+
+
+def workload_from(fields: dict[str, Any]) -> Workload:
+    """The inverse of `dataclasses.asdict`."""
+    return Workload(**{**fields, "shape": Shape(**fields["shape"])})
+
+
+def main(module: str, folder: str, fields: str) -> None:
+    """Serve one side until nobody asks any more."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    clock = Clock(sys.stdin, answers)
+    try:
+        side = importlib.import_module(module)
+        side.libraries()
+        clock.loaded()
+        side.work(workload_from(json.loads(fields)), Path(folder), clock)
+    except Exception as error:
+        traceback.print_exc()
+        clock.failed(error)
+        raise SystemExit(1) from error
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
