@@ -13,7 +13,7 @@ from whet.config import Config
 from whet.data.config import DataConfig
 from whet.models.config import ModelConfig
 from whet.recipes import recipe
-from whet.recipes.stage import MakeConfig, Stage, Stages
+from whet.recipes.stage import MakeConfig, Result, Stage, Stages
 from whet.registry import Choice
 from whet.rewards.config import RewardConfig
 from whet.rollout.config import SamplingConfig
@@ -45,8 +45,8 @@ class QuickstartParams(Config):
     """Steps of each GRPO stage."""
     prompts: Count = 200
     """Held-out prompts that every model is judged on."""
-    shuffled: bool = False
-    """Let a fair coin decide the training labels: the control."""
+    held: Count = 1000
+    """Held-out prompts whose pairs measure the reward model."""
 
 
 @recipe
@@ -56,20 +56,9 @@ def quickstart(params: QuickstartParams) -> Stages:
     whet quickstart
     """
     seed = params.seed
-    sft = yield Stage(name="sft", config=_sft(params), seconds=25)
-    pairs = yield Stage(name="pairs", config=_make("pairs", _pairs(params, sft.model)), seconds=20)
-    reward = yield Stage(
-        name="reward",
-        config=RewardModelConfig(
-            model=ModelConfig(path=sft.model),
-            data=DataConfig(path=pairs["pairs"], seed=seed),
-            optim=OptimConfig(lr=1e-3, schedule="linear", warmup=10),
-            eval=EvalConfig(rows=1000, data=DataConfig(path=pairs["held"], seed=seed)),
-            epochs=3,
-            seed=seed,
-        ),
-        seconds=40,
-    )
+    sft = yield Stage(name="sft", config=sft_of(params), seconds=25)
+    pairs = yield Stage(name="pairs", config=make("pairs", pairs_of(params, sft.model)), seconds=20)
+    reward = yield Stage(name="reward", config=reward_of(params, sft.model, pairs), seconds=40)
     grpo = yield Stage(
         name="grpo", config=_grpo(params, sft.model, "chat", f"model:{reward.model}", kl=0.02), seconds=60
     )
@@ -104,16 +93,18 @@ def quickstart(params: QuickstartParams) -> Stages:
     ]
     yield Stage(
         name="judge",
-        config=_make("judge", {"models": models, "prompts": params.prompts, "seed": seed}),
+        config=make("judge", {"models": models, "prompts": params.prompts, "seed": seed}),
         seconds=30,
     )
 
 
-def _make(function: str, arguments: dict[str, Any]) -> MakeConfig:
+def make(function: str, arguments: dict[str, Any]) -> MakeConfig:
+    """A stage of the lab."""
     return MakeConfig(function=f"whet.lab.make:{function}", arguments=arguments)
 
 
-def _sft(params: QuickstartParams) -> SupervisedConfig:
+def sft_of(params: QuickstartParams) -> SupervisedConfig:
+    """Fine-tuning on demonstrations of both worlds."""
     return SupervisedConfig(
         model=ModelConfig(path="lab:base"),
         data=DataConfig(path="lab:chat+math/train", max_rows=params.demonstrations, seed=params.seed),
@@ -123,16 +114,28 @@ def _sft(params: QuickstartParams) -> SupervisedConfig:
     )
 
 
-def _pairs(params: QuickstartParams, model: str) -> dict[str, Any]:
+def pairs_of(params: QuickstartParams, model: str) -> dict[str, Any]:
+    """What the stage that compares answers is given."""
     return {
         "model": model,
         "world": "chat",
         "prompts": params.pairs,
-        "held": 1000,
+        "held": params.held,
         "tau": params.tau,
         "seed": params.seed,
-        "shuffled": params.shuffled,
     }
+
+
+def reward_of(params: QuickstartParams, model: str, pairs: Result) -> RewardModelConfig:
+    """A reward model on the compared pairs, measured on held-out ones."""
+    return RewardModelConfig(
+        model=ModelConfig(path=model),
+        data=DataConfig(path=pairs["pairs"], seed=params.seed),
+        eval=EvalConfig(rows=params.held, data=DataConfig(path=pairs["held"], seed=params.seed)),
+        optim=OptimConfig(lr=1e-3, schedule="linear", warmup=10),
+        epochs=3,
+        seed=params.seed,
+    )
 
 
 def _grpo(params: QuickstartParams, model: str, world: str, reward: str, *, kl: float) -> OnlineConfig:

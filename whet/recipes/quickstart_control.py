@@ -1,0 +1,18 @@
+"""The quickstart's control: the same reward model on labels that a fair coin decided."""
+
+from __future__ import annotations
+
+from whet.recipes import recipe
+from whet.recipes.quickstart import QuickstartParams, make, pairs_of, reward_of, sft_of
+from whet.recipes.stage import Stage, Stages
+
+
+@recipe
+def quickstart_control(params: QuickstartParams) -> Stages:
+    """A reward model on shuffled labels: its held-out accuracy is what learning nothing looks like.
+
+    whet run quickstart_control
+    """
+    sft = yield Stage(name="sft", config=sft_of(params))
+    pairs = yield Stage(name="pairs", config=make("pairs", {**pairs_of(params, sft.model), "shuffled": True}))
+    yield Stage(name="reward", config=reward_of(params, sft.model, pairs))
