@@ -47,6 +47,22 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "mixtral": ("Mixtral", {**WIDE, "num_local_experts": 4, "sliding_window": None}),
     "gpt-oss": ("GptOss", {**SLIDING, "num_local_experts": 4, "num_experts_per_tok": 2}),
     "glm4": ("Glm4", WIDE),
+    "deepseek-v3": (
+        "DeepseekV3",
+        {
+            **LLAMA,
+            **MOE,
+            "num_key_value_heads": 4,
+            "n_routed_experts": 4,
+            "n_group": 1,
+            "topk_group": 1,
+            "q_lora_rank": 8,
+            "kv_lora_rank": 8,
+            "qk_rope_head_dim": 8,
+            "qk_nope_head_dim": 8,
+            "v_head_dim": 12,
+        },
+    ),
     "exaone4": ("Exaone4", {**SLIDING, "sliding_window_pattern": 2}),
 }
 """Families that train as a forest."""

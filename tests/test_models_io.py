@@ -247,6 +247,13 @@ def test_a_reward_model_is_no_policy_and_two_classes_are_no_score(tmp_path, fold
         load_reward(config(tmp_path / "two"))
 
 
+def test_another_stop_token_by_name(folder):
+    policy = load_policy(config(folder, stop="<think>"))
+    assert policy.stop_ids == (3, 4) and policy.tokenizer.eos_token_id == 4
+    with pytest.raises(ModelError, match="vocabulary of .* lacks"):
+        load_policy(config(folder, stop="<nothing>"))
+
+
 def test_cuda_is_asked_for_in_vain(folder, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ModelError, match="sees no CUDA device"):

@@ -66,7 +66,8 @@ class Decoder(nn.Module):
     @property
     def backbone(self) -> Any:
         """The model below its head: tokens in, hidden states after the final norm out."""
-        return self.hf.base_model
+        below = self.hf.base_model
+        return self.hf.model if below is self.hf and self.hf.get_output_embeddings() is not None else below
 
     @property
     def config(self) -> Any:

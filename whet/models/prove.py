@@ -88,7 +88,13 @@ def _one_at_a_time(decoder: Decoder, batch: TokenBatch) -> Tensor:
         for row in range(batch.rows):
             path = _path(batch, row)
             hidden = decoder.backbone(input_ids=batch.tokens[path][None], use_cache=False).last_hidden_state[0]
-            states |= {int(t): h for t, h in zip(path, hidden, strict=True)}
+            for token, state in zip(path.tolist(), hidden, strict=True):
+                if token in states and not _near(state, states[token]):
+                    raise ModelError(
+                        f"{type(decoder.hf).__name__} lets a token see what comes after it, so it is no causal "
+                        "decoder; use a language model"
+                    )
+                states[token] = state
     return torch.stack([states[t] for t in range(batch.tokens.numel())])
 
 
@@ -145,8 +151,6 @@ def _check_layers(decoder: Decoder, name: str) -> None:
     kinds = set(getattr(decoder.config, "layer_types", None) or ()) - LAYER_TYPES
     if kinds:
         raise ForestUnsupported(f"{name} has layers of kind {', '.join(sorted(kinds))}, which a forest cannot serve")
-    if getattr(decoder.config, "use_bidirectional_attention", None):
-        raise ForestUnsupported(f"{name} attends in both directions, which a forest cannot serve")
     for at, module in decoder.backbone.named_modules():
         kind = type(module).__name__
         if STATEFUL.search(kind):
@@ -163,7 +167,8 @@ def _check_windows(decoder: Decoder, plan: ForestPlan, name: str) -> None:
         expected = window if kind == "sliding_attention" else None
         if plan.windows[layer] != expected:
             raise ForestUnsupported(
-                f"layer {layer} of {name} is {kind} with window {expected}, but named {plan.windows[layer]}"
+                f"layer {layer} of {name} is {kind} with window {expected}, but named "
+                f"{plan.windows[layer]} to its attention"
             )
 
 
