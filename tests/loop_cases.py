@@ -1,0 +1,246 @@
+"""Small real runs of every loop, for the tests that disturb them: a random model, a few rows, five steps.
+
+Imported only in processes that may import torch; everything a case needs is made anew from its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from whet.build.loops import Job, prepare
+from whet.data.config import DataConfig
+from whet.files import OS_FILES, Files
+from whet.models.config import ModelConfig
+from whet.registry import Choice
+from whet.rewards.config import RewardConfig
+from whet.rollout.config import SamplingConfig
+from whet.rundir import RunDir
+from whet.train.config import (
+    CheckpointConfig,
+    CriticConfig,
+    EvalConfig,
+    KLConfig,
+    LoopConfig,
+    OfflineConfig,
+    OnlineConfig,
+    OptimConfig,
+    RewardModelConfig,
+    SupervisedConfig,
+)
+from whet.train.interrupts import Interrupts
+from whet.train.session import Session
+
+STEPS = 5
+OPTIM = OptimConfig(lr=1e-2, schedule="cosine", warmup=2, weight_decay=0.1)
+Reward = Callable[..., Any]
+
+
+def save_tiny_model(folder: Path) -> None:
+    """A random Llama with a byte tokenizer, as an ordinary folder."""
+    from tiny_tokenizer import tiny_tokenizer
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = tiny_tokenizer()
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+        tie_word_embeddings=False,
+        initializer_range=0.3,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def letters(completions: Sequence[str], **columns: object) -> list[float | None]:
+    """Share of letters; nothing to say of an empty answer."""
+    return [sum(c.isalpha() for c in text) / len(text) if text else None for text in completions]
+
+
+def brevity(task: object, rollout: Any) -> float:
+    """One answer at a time."""
+    return -0.01 * rollout.length
+
+
+def counting(counter: Path) -> Reward:
+    """A reward that never repeats itself: it adds how often it was called, as a file that outlives the process says."""
+
+    def score(completions: Sequence[str], **columns: object) -> list[float]:
+        with counter.open("a") as stream:
+            stream.write("x")
+        return [len(set(text)) + counter.stat().st_size / 7 for text in completions]
+
+    return score
+
+
+def rows(kind: str) -> list[dict[str, Any]]:
+    """Rows of one kind of data; ids are given, so that they say nothing of a place."""
+    made = []
+    for i in range(16):
+        asked, right, wrong = f"{i}+{i}=", f"{2 * i}.", f"{2 * i + 1}!!"
+        row: dict[str, Any] = {"id": str(i), "prompt": asked}
+        row |= {"completions": {"completion": right}, "pairs": {"chosen": right, "rejected": wrong}}.get(kind, {})
+        row |= {"completion": right if i % 2 else wrong, "label": bool(i % 2)} if kind == "labels" else {}
+        row |= {"answer": right} if kind == "tasks" else {}
+        made.append(row)
+    return made
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One run: its configuration, and the rows and functions it names."""
+
+    config: LoopConfig
+    objects: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _common(model: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    fields: dict[str, Any] = {
+        "model": ModelConfig(path=str(model)),
+        "data": DataConfig(path="code:data", holdout=0.25),
+        "optim": OPTIM,
+        "eval": EvalConfig(every=2),
+        "checkpoint": CheckpointConfig(every=2, keep=2),
+        "token_budget": 400,
+    }
+    return fields, {"code:data": rows(kind)}
+
+
+def supervised(model: Path) -> Case:
+    fields, objects = _common(model, "completions")
+    fields |= {"checkpoint": CheckpointConfig(every=1, keep=1, best="-eval/mean_token_nll"), "token_budget": 100}
+    return Case(config=SupervisedConfig(**fields, batch=5, steps=STEPS), objects=objects)
+
+
+def reward_model(model: Path) -> Case:
+    fields, objects = _common(model, "pairs")
+    return Case(config=RewardModelConfig(**fields, batch=5, steps=STEPS), objects=objects)
+
+
+def dpo(model: Path) -> Case:
+    fields, objects = _common(model, "pairs")
+    return Case(config=OfflineConfig(**fields, batch=5, steps=STEPS), objects=objects)
+
+
+def kto(model: Path) -> Case:
+    fields, objects = _common(model, "labels")
+    return Case(config=OfflineConfig(**fields, batch=5, steps=STEPS, loss=Choice("kto")), objects=objects)
+
+
+def _online(model: Path, rewards: Mapping[str, Reward], **more: Any) -> Case:
+    fields, objects = _common(model, "tasks")
+    fields |= {
+        "steps": STEPS,
+        "prompts": 3,
+        "group": 4,
+        "sampling": SamplingConfig(max_new_tokens=6, slots=8),
+        "rewards": tuple(RewardConfig(function=f"code:{name}", name=name) for name in rewards),
+        **more,
+    }
+    objects |= {f"code:{name}": function for name, function in rewards.items()}
+    return Case(config=OnlineConfig(**fields), objects=objects)
+
+
+def grpo(model: Path) -> Case:
+    """Reference with KL in the loss, two rewards."""
+    best = CheckpointConfig(every=2, keep=1, best="-eval/reward")
+    return _online(model, {"letters": letters, "brevity": brevity}, kl=KLConfig(coef=0.1), checkpoint=best)
+
+
+def ppo(model: Path) -> Case:
+    """A critic of its own that warms up, KL in the reward, several updates of several minibatches."""
+    return _online(
+        model,
+        {"letters": letters},
+        advantage=Choice("gae", {"gamma": 1.0, "lam": 0.95}),
+        whiten=True,
+        weigh=Choice("token_mean"),
+        kl=KLConfig(coef=0.05, estimator=Choice("k1"), place="reward"),
+        critic=CriticConfig(optim=OPTIM, warmup=2),
+        updates=2,
+        minibatches=2,
+    )
+
+
+def moody(model: Path, counter: Path) -> Case:
+    """A reward that answers otherwise each time it is asked."""
+    return _online(model, {"moody": counting(counter)}, data=DataConfig(path="code:data"))
+
+
+CASES: Mapping[str, Callable[[Path], Case]] = {
+    "supervised": supervised,
+    "reward_model": reward_model,
+    "dpo": dpo,
+    "kto": kto,
+    "grpo": grpo,
+    "ppo": ppo,
+}
+
+
+def drive(case: Case, root: Path, *, files: Files = OS_FILES, interrupts: Interrupts | None = None) -> None:
+    """Run a case in a folder, or go on with what is there, always with the same arguments."""
+    opened = (root / "config.json").is_file()
+    run = (
+        RunDir.open(root, mode="resume", files=files)
+        if opened
+        else RunDir.create(root, {"case": "it"}, origins={}, environment={}, files=files)
+    )
+    with run, run.stage(1, "loop", case.config.model_dump(mode="json"), origins={}) as place:
+        if place.done is None:
+            job = prepare(case.config, place, objects=case.objects, interrupts=interrupts)
+            with job.session:
+                job.work()
+            place.mark_done(job.finish())
+
+
+def forgotten(job: Job) -> list[str]:
+    """What a loop was given, directly or within, that has a state or learns, but is in no checkpoint."""
+    assert isinstance(job.work, partial) and isinstance(job.session, Session)
+    parts = job.session.parts.values()
+    kept = {id(part) for part in parts}
+    saved = {tensor.data_ptr() for part in parts for tensor in part.state().get("model", {}).values()}
+    found: list[str] = []
+    seen: set[int] = {id(job.session)}
+
+    def walk(value: Any, place: str) -> None:
+        if id(value) in seen:
+            return
+        seen.add(id(value))
+        if callable(getattr(value, "load_state", None)) and id(value) not in kept:
+            found.append(f"{place} has a state")
+        if isinstance(value, torch.nn.Module):
+            trained = [name for name, p in value.named_parameters() if p.requires_grad and p.data_ptr() not in saved]
+            found.extend(f"{place}.{name} is trained" for name in trained[:1])
+        elif isinstance(value, Mapping):
+            for key, item in value.items():
+                walk(item, f"{place}.{key}")
+        elif isinstance(value, list | tuple):
+            for index, item in enumerate(value):
+                walk(item, f"{place}[{index}]")
+        elif type(value).__module__.startswith("whet.") and not isinstance(value, type):
+            for name in (*getattr(value, "__dict__", {}), *getattr(type(value), "__slots__", ())):
+                walk(getattr(value, name, None), f"{place}.{name}")
+
+    walk(list(job.work.args), "arguments")
+    walk(dict(job.work.keywords), "keywords")
+    return found
+
+
+class Drifting:
+    """Something with a state that nobody keeps."""
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def load_state(self, state: Mapping[str, Any]) -> None: ...
