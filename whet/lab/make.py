@@ -177,9 +177,28 @@ def _samples(stage: str, found: Evaluation, shown: int, policy: Decoder) -> list
             stage=stage,
             decode=policy.tokenizer.decode,
             gold=exact.scores[0].value if exact.scores[0] else None,
+            why=_why(exact.scores[0].parts) if exact.scores[0] else None,
         )
         for group, seen, exact in zip(found.groups, found.groups, judged, strict=False)
     ]
+
+
+COSTS = ("length", "repeats")
+"""Parts that only ever take away."""
+
+
+def _why(parts: Mapping[str, float]) -> str:
+    """What an answer lacks and what it pays for, in the names of its parts.
+
+    >>> _why({"coverage": 2.0, "order": 0.0, "length": -0.2, "repeats": 0.0})
+    'lacks order; pays 0.2 for length'
+    >>> _why({"correct": 1.0})
+    'lacks nothing'
+    """
+    lacking = [name for name, value in parts.items() if value <= 0 and name not in COSTS]
+    paying = [f"{-value:.1f} for {name}" for name, value in parts.items() if value < 0 and name in COSTS]
+    lacks = f"lacks {', '.join(lacking) or 'nothing'}"
+    return f"{lacks}; pays {', '.join(paying)}" if paying else lacks
 
 
 def _with_parts(score: Score | None, exact: Score | None) -> Score | None:
