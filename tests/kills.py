@@ -119,13 +119,13 @@ def run(case: str, folder: Path, *, kill_at: int | None = None) -> tuple[int, li
     return code, log.read_text().splitlines()
 
 
-def left(folder: Path) -> dict[str, str]:
+def left(folder: Path, *, stage: str = "01-loop") -> dict[str, str]:
     """A digest of everything that must be the same: rows, every checkpoint, the final model, the marker."""
-    stage = folder / "run" / "stages" / "01-loop"
-    single = [stage / f"{name}.jsonl" for name in ("metrics", "rollouts", "evals")] + [stage / "done.json"]
-    trees = [path for name in ("checkpoints", "final") for path in sorted((stage / name).rglob("*")) if path.is_file()]
+    place = folder / "run" / "stages" / stage
+    single = [place / f"{name}.jsonl" for name in ("metrics", "rollouts", "evals")] + [place / "done.json"]
+    trees = [path for name in ("checkpoints", "final") for path in sorted((place / name).rglob("*")) if path.is_file()]
     return {
-        str(path.relative_to(stage)): hashlib.sha256(path.read_bytes()).hexdigest()
+        str(path.relative_to(place)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in [*single, *trees]
         if path.exists()
     }

@@ -102,12 +102,12 @@ class Session:
         self._committed, self._mark = step, self._marks()
         measured = self._measure(step)
         if self._due(step, self._checkpoint.every):
-            self._save(measured)
+            self._save(measured, last=self._checkpoint.keep)
         for watcher in self._watchers:
             watcher.update(step, {**row, **measured})
         if self._interrupts.asked:
             if self._saved < step:
-                self._save({})  # an undisturbed run keeps no checkpoint of this step, so it is no candidate for best
+                self._save_out_of_turn()
             self.run.event("interrupted", step=step)
             raise Interrupted(self._stopped())
 
@@ -133,11 +133,11 @@ class Session:
         self.run.append("evals", {"step": step, "name": "held-out", **measured})
         return measured
 
-    def _save(self, measured: Mapping[str, float]) -> None:
-        """Save the committed step; `measured` are the numbers by which it may be the best."""
+    def _save(self, measured: Mapping[str, float], *, last: int) -> None:
+        """Save the committed step; `measured` are the numbers by which it may be the best, `last` how many stay."""
         best = self._checkpoint.best
         keep = Keep(
-            last=self._checkpoint.keep,
+            last=last,
             best=best.lstrip("-") if best else None,
             mode="min" if best and best.startswith("-") else "max",
         )
@@ -153,6 +153,10 @@ class Session:
         )
         self._saved = self._committed
 
+    def _save_out_of_turn(self) -> None:
+        """Save a step of which an undisturbed run keeps no checkpoint: never the best, and no other goes for it."""
+        self._save({}, last=self._checkpoint.keep + 1)
+
     def _marks(self) -> dict[str, str]:
         """All of the state but what its tensors hold: equal as long as no optimizer stepped and no source moved."""
         return {name: pack(part.state(), component=name)[0] for name, part in self.parts.items()}
@@ -160,7 +164,7 @@ class Session:
     def _rescue(self, error: WhetError) -> None:
         """Save the last whole step of a run that ends with an error, if nothing has moved since, and say so."""
         if self._saved < self._committed and self._marks() == self._mark:
-            self._save({})
+            self._save_out_of_turn()
         said = f"step {self._saved} is saved, and --resume goes on after it" if self._saved else "no step is saved yet"
         self.run.event("failed", text=str(error), saved=self._saved)
         error.args = (f"{error}; {said}",)
