@@ -9,8 +9,6 @@ import pytest
 
 import whet
 from tests.paths import SHARED, need
-from whet.errors import DataError
-from whet.lab import real
 from whet.launch import Run
 
 NEEDED = {
@@ -20,7 +18,7 @@ NEEDED = {
     "stories": ("data/models/stories260K", "data/tinystories-sample", "data/sentiment-labelled-sentences"),
 }
 SMALL: dict[str, dict[str, object]] = {
-    "babyllama_sft": {"steps": 2, "batch": 2, "rows": 20, "max_length": 64, "sft.eval.rows": 4},
+    "babyllama_sft": {"steps": 2, "batch": 2, "rows": 20, "max_length": 64, "pieces": 4},
     "hh_reward": {"reward.steps": 2, "control.steps": 2, "batch": 2, "max_rows": 60, "max_length": 160},
     "hh_dpo": {"dpo.steps": 2, "control.steps": 2, "batch": 2, "max_rows": 60, "max_length": 160},
     "stories": {

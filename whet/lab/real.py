@@ -31,7 +31,7 @@ Made = dict[str, Any]
 
 
 def stories(folder: Path, *, live: Any, data: str, holdout: float, seed: int) -> Made:
-    """train.jsonl and held.jsonl: whole stories as `text`, one line each; the sample's last story, cut off, is left out."""
+    """train.jsonl and held.jsonl: whole stories, one a line; the sample's last one, which is cut off, is left out."""
     live.say("reading stories")
     texts = _stories(data)
     return _both(folder, [{"text": text} for text in texts], holdout=holdout, seed=seed)
@@ -104,7 +104,7 @@ def dialogues(
     seed: int,
     max_rows: int | None = None,
 ) -> Made:
-    """train.jsonl and held.jsonl of one subset of HH-RLHF, split by dialogue, rows that fit `max_length` tokens of `model`.
+    """train.jsonl and held.jsonl of a subset of HH-RLHF, split by dialogue: what fits `max_length` tokens of `model`.
 
     shuffled.jsonl is train.jsonl with labels decided by a fair coin: the control. `length_accuracy` is what the better
     of "longer wins" and "shorter wins" on the training pairs reaches on the held-out ones.
@@ -138,7 +138,7 @@ def dialogues(
 
 
 def length_accuracy(learned: Sequence[Pair], held: Sequence[Pair]) -> float:
-    """Share of `held` pairs that the lengths alone order right, longer or shorter, whichever does better on `learned`."""
+    """Share of `held` pairs that lengths alone order right: longer or shorter, whichever is better on `learned`."""
     return _longer(held) if _longer(learned) >= 0.5 else 1.0 - _longer(held)
 
 

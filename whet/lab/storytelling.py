@@ -1,6 +1,6 @@
-"""The judgement of story writers: a second reward model that nobody trained on, and whether they are stories still.
+"""The judgement of story writers: held-out loss, or a second reward model and whether they are stories still.
 
-Called as `f(folder, live=…, **arguments)` by a recipe.
+Each is called as `f(folder, live=…, **arguments)` by a recipe.
 """
 
 from __future__ import annotations
@@ -13,13 +13,16 @@ from typing import Any
 
 import numpy as np
 
+from whet.batch import Tree, pack
 from whet.data.config import DataConfig
+from whet.data.dataset import demonstrations as read_demonstrations
 from whet.data.dataset import tasks as read_tasks
 from whet.data.readers import read_rows
 from whet.data.render import Renderer
 from whet.eval.evaluate import Evaluation, evaluate
 from whet.eval.stats import bootstrap, distinct
 from whet.files import replace_file
+from whet.losses.terms import sum_by_row
 from whet.models.config import ModelConfig
 from whet.models.io import load_policy, load_reward
 from whet.models.policy import Decoder
@@ -44,12 +47,43 @@ class Storyteller:
     distinct_2: float
 
 
+def losses(
+    folder: Path, *, live: Any, models: Sequence[Mapping[str, Any]], held: str, max_length: int, rows: int, seed: int
+) -> dict[str, Any]:
+    """One table row for each of `models` (stage, model): nats per token on the same held-out pieces of text.
+
+    `gain` is the first model's loss less the row's own, over pieces, weighted by their tokens.
+    """
+    found: list[np.ndarray] = []
+    out: list[dict[str, Any]] = []
+    for entry in models:
+        live.say(f"held-out loss of {entry['stage']}")
+        policy = load_policy(ModelConfig(**entry["model"]), seed=seed).freeze()
+        found.append(_piece_losses(policy, DataConfig(path=held, max_length=max_length, overlong="split"), rows))
+        (first, tokens), (mine, _) = found[0].T, found[-1].T
+        gain = bootstrap((first - mine) / tokens.mean(), seed=seed).json() if len(found) > 1 else None
+        loss = float(mine.sum() / tokens.sum())
+        out.append({"stage": entry["stage"], "loss": loss, "gain": gain, "seconds": entry.get("seconds")})
+    return {"numbers": flat(out), "rows": out}
+
+
+def _piece_losses(policy: Decoder, config: DataConfig, rows: int) -> np.ndarray:
+    """[pieces, 2]: summed −log π of each piece, and its tokens."""
+    pieces, _ = read_demonstrations(read_rows(config), _renderer(policy), config=config)
+    batch = pack([Tree(rollouts=[piece]) for piece in pieces[:rows]])
+    logprobs = token_column(policy, batch, "logprobs", budget=BUDGET)
+    return np.stack([-sum_by_row(logprobs, batch).double().numpy(), batch.length.double().numpy()], axis=1)
+
+
+def _renderer(policy: Decoder) -> Renderer:
+    return Renderer(policy.tokenizer, stop_ids=policy.stop_ids, context=context_length(policy.config))
+
+
 def judge(
     folder: Path,
     *,
     live: Any,
     models: Sequence[Mapping[str, Any]],
-    start: Mapping[str, Any],
     trained_on: str,
     judged_by: str,
     prompts: str,
@@ -63,9 +97,9 @@ def judge(
 
     Every model continues the same `count` held-out prompts `each` times on common noise. `judged` is the score that the
     reward model `judged_by` gives, `gain` its difference to the first model over prompts; `reference_loss` is −log π of
-    the model `start` per sampled token, `distinct_2` the share of different word pairs.
+    the first model per sampled token, `distinct_2` the share of different word pairs.
     """
-    before = load_policy(ModelConfig(**start), seed=seed).freeze()
+    before = load_policy(ModelConfig(**models[0]["model"]), seed=seed).freeze()
     trained, second = (
         ModelReward(name=name, model=load_reward(ModelConfig(path=path), seed=seed).freeze(), budget=BUDGET)
         for name, path in (("reward_model", trained_on), ("second", judged_by))
@@ -76,7 +110,7 @@ def judge(
     samples: list[dict[str, Any]] = []
     for entry in models:
         live.say(f"judging {entry['stage']} on {len(asked)} held-out prompts")
-        policy = load_policy(ModelConfig(path=entry["model"], stop=start.get("stop")), seed=seed).freeze()
+        policy = load_policy(ModelConfig(**entry["model"]), seed=seed).freeze()
         engine, renderer = _engine(policy, max_new_tokens)
         evaluation = evaluate(engine, asked, renderer.prompt, trained, k=each, seed=seed, gold=second)
         found.append(_measured(evaluation, before))
@@ -86,17 +120,16 @@ def judge(
     write_samples(folder.parents[1], samples)
     text = json.dumps({row["stage"]: one.evaluation.json() for row, one in zip(rows, found, strict=True)})
     replace_file(folder / "evaluations.json", text.encode())
-    return {"files": {"evaluations": "evaluations.json"}, "numbers": _flat(rows), "rows": rows}
+    return {"files": {"evaluations": "evaluations.json"}, "numbers": flat(rows), "rows": rows}
 
 
 def _tasks(path: str, policy: Decoder, count: int) -> list[Task]:
     config = DataConfig(path=path)
-    renderer = Renderer(policy.tokenizer, stop_ids=policy.stop_ids, context=context_length(policy.config))
-    return read_tasks(read_rows(config), config=config, renderer=renderer)[0][:count]
+    return read_tasks(read_rows(config), config=config, renderer=_renderer(policy))[0][:count]
 
 
 def _engine(policy: Decoder, max_new_tokens: int) -> tuple[TorchEngine, Renderer]:
-    renderer = Renderer(policy.tokenizer, stop_ids=policy.stop_ids, context=context_length(policy.config))
+    renderer = _renderer(policy)
     return TorchEngine(policy, SamplingConfig(max_new_tokens=max_new_tokens, slots=128), renderer.stop_ids), renderer
 
 
@@ -128,7 +161,7 @@ def _row(entry: Mapping[str, Any], one: Storyteller, first: Storyteller, *, seed
     }
 
 
-def _flat(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+def flat(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """STAGE/NUMBER for every number of the table."""
     out: dict[str, float] = {}
     for row in rows:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from whet.data.config import DataConfig
 from whet.recipes import recipe
-from whet.recipes.real_params import BABYLLAMA, Count, Rate, RealData, Share, make
+from whet.recipes.real_params import BABYLLAMA, Count, Rate, RealData, Share, judged, make
 from whet.recipes.stage import Stage, Stages
-from whet.train.config import EvalConfig, OptimConfig, SupervisedConfig
+from whet.train.config import OptimConfig, SupervisedConfig
 
 
 class BabyllamaParams(RealData):
@@ -20,6 +20,8 @@ class BabyllamaParams(RealData):
     """Peak learning rate."""
     rows: Count = 2400
     """Stories read."""
+    pieces: Count = 256
+    """Held-out pieces that the loss is measured on."""
     holdout: Share = 0.05
     """Share of the stories held out."""
     max_length: Count = 256
@@ -39,16 +41,28 @@ def babyllama_sft(params: BabyllamaParams) -> Stages:
     def read(path: str, rows: int) -> DataConfig:
         return DataConfig(path=path, max_rows=rows, max_length=params.max_length, overlong="split", seed=params.seed)
 
-    yield Stage(
+    start = params.storyteller(BABYLLAMA)
+    sft = yield Stage(
         name="sft",
         config=SupervisedConfig(
-            model=params.storyteller(BABYLLAMA),
+            model=start,
             data=read(stories["train"], params.rows),
             optim=OptimConfig(lr=params.lr, schedule="cosine", warmup=5),
-            eval=EvalConfig(every=20, rows=256, data=read(stories["held"], params.rows)),
             batch=params.batch,
             steps=params.steps,
             seed=params.seed,
         ),
         seconds=120,
     )
+    models = [
+        {"stage": "before", "model": start.model_dump(mode="json")},
+        {"stage": "sft", "model": {"path": sft.model}, "seconds": sft["seconds"]},
+    ]
+    arguments = {
+        "models": models,
+        "held": stories["held"],
+        "max_length": params.max_length,
+        "rows": params.pieces,
+        "seed": params.seed,
+    }
+    yield Stage(name="loss", config=judged("losses", **arguments), seconds=15)

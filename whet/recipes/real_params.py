@@ -64,3 +64,8 @@ class Dialogues(RealData):
 def make(function: str, **arguments: object) -> MakeConfig:
     """A stage that prepares real input."""
     return MakeConfig(function=f"whet.lab.real:{function}", arguments=arguments)
+
+
+def judged(function: str, **arguments: object) -> MakeConfig:
+    """A stage that judges models of stories."""
+    return MakeConfig(function=f"whet.lab.storytelling:{function}", arguments=arguments)

@@ -9,8 +9,8 @@ from pydantic import Field
 from whet.data.config import DataConfig
 from whet.models.config import ModelConfig
 from whet.recipes import recipe
-from whet.recipes.real_params import Count, Rate, RealData, Share, make
-from whet.recipes.stage import MakeConfig, Stage, Stages
+from whet.recipes.real_params import Count, Rate, RealData, Share, judged, make
+from whet.recipes.stage import Stage, Stages
 from whet.registry import Choice
 from whet.rewards.config import RewardConfig
 from whet.rollout.config import SamplingConfig
@@ -68,13 +68,12 @@ def stories(params: StoriesParams) -> Stages:
     control = yield Stage(name="control", config=_grpo(params, prompts["train"], chance), seconds=100)
     start = params.storyteller()
     models: list[dict[str, Any]] = [
-        {"stage": "before", "model": start.path},
-        {"stage": "grpo", "model": happy.model, "seconds": happy["seconds"]},
-        {"stage": "random reward", "model": control.model, "seconds": control["seconds"]},
+        {"stage": "before", "model": start.model_dump(mode="json")},
+        {"stage": "grpo", "model": {"path": happy.model}, "seconds": happy["seconds"]},
+        {"stage": "random reward", "model": {"path": control.model}, "seconds": control["seconds"]},
     ]
     arguments: dict[str, Any] = {
         "models": models,
-        "start": start.model_dump(mode="json"),
         "trained_on": first.model,
         "judged_by": second.model,
         "prompts": prompts["held"],
@@ -83,9 +82,7 @@ def stories(params: StoriesParams) -> Stages:
         "max_new_tokens": params.max_new_tokens,
         "seed": seed,
     }
-    yield Stage(
-        name="judge", config=MakeConfig(function="whet.lab.storytelling:judge", arguments=arguments), seconds=30
-    )
+    yield Stage(name="judge", config=judged("judge", **arguments), seconds=30)
 
 
 def _reward(params: StoriesParams, learned: str, held: str) -> RewardModelConfig:
