@@ -16,10 +16,11 @@ import torch
 from whet.advantages import advantage
 from whet.batch import TokenBatch, Tree
 from whet.build import data, models, terms
+from whet.build.check import check
 from whet.build.rewards import build_rewards, journaled
 from whet.data.intake import Report
 from whet.data.order import Cursor
-from whet.errors import ConfigError
+from whet.data.splits import Overlap
 from whet.files import write_folder_atomically
 from whet.losses import preference_loss, rating_loss, reward_loss, step_loss
 from whet.losses.terms import Term
@@ -67,9 +68,12 @@ class Place:
     interrupts: Interrupts
     objects: Mapping[str, Any]
 
-    def note(self, report: Report) -> None:
-        """What became of a dataset's rows, as an event of the run."""
-        self.run.event("data", lines=report.lines())
+    def note(self, found: Report | Overlap) -> None:
+        """What became of a dataset's rows, and an alarm for prompts that are also held out, as events of the run."""
+        if isinstance(found, Overlap):
+            self.run.event("warning", text=f"{found}; held-out numbers will look better than they are")
+        else:
+            self.run.event("data", lines=found.lines())
 
 
 def threads() -> int:
@@ -96,16 +100,14 @@ def prepare(
     objects: Mapping[str, Any] | None = None,
 ) -> Job:
     """The loop of a configuration, ready to run in its folder; `finish` returns what it made: files and numbers."""
+    check(config, objects or {})
     place = Place(
         run=run,
         watchers=[*watchers, *trackers(config.track, run.path)],
         interrupts=interrupts or Interrupts(),
         objects=objects or {},
     )
-    for kind, loop in LOOPS.items():
-        if isinstance(config, kind):
-            return loop(config, place)
-    raise AssertionError(f"no loop for {type(config).__name__}")
+    return LOOPS[config.loop](config, place)
 
 
 def _supervised(config: SupervisedConfig, place: Place) -> Job:
@@ -142,8 +144,6 @@ def _reward_model(config: RewardModelConfig, place: Place) -> Job:
 def _offline(config: OfflineConfig, place: Place) -> Job:
     found, looks = terms.loss_terms(config.loss, (preference_loss, rating_loss))
     policy = models.policy(config.model, seed=config.seed)
-    if config.reference is not None and not looks:
-        raise ConfigError(f"reference is given, but {config.loss.name} looks at none: leave it out")
     reference = models.reference(config.reference, config.model, policy, seed=config.seed) if looks else None
     learned, held = _trees(config, policy, place, (preference_loss, rating_loss))
     cursor, steps = _passes(config, len(learned))
@@ -161,12 +161,12 @@ def _online(config: OnlineConfig, place: Place) -> Job:
     learners, critic = _actors(config, policy)
     start = policy if config.kl.coef else None
     reference = models.reference(config.reference, config.model, policy, seed=config.seed) if start else None
-    if config.reference is not None and reference is None:
-        raise ConfigError("reference is given, but kl.coef is 0, so nothing looks at it: set kl.coef or leave it out")
     learned, held = data.tasks(config.data, policy, place.objects, place.note, held=config.eval.data)
     renderer = data.renderer_of(policy)
     engine = TorchEngine(policy, config.sampling, renderer.stop_ids)
     reward = build_rewards(config.rewards, place.objects, seed=config.seed, budget=config.token_budget, policy=policy)
+    reward.check(learned)
+    reward.check(held)
     source = PolicySource(
         tasks=learned,
         render=renderer.prompt,
@@ -208,8 +208,6 @@ def _actors(config: OnlineConfig, policy: Decoder) -> tuple[dict[str, Learner], 
     mine, critics = terms.online_terms(config)
     updates = config.steps * config.updates * config.minibatches
     if config.critic is None:
-        if advantage.entry(config.advantage.name).declarations.get("needs"):
-            raise ConfigError(f"advantage {config.advantage.name} needs values: set critic, as in critic.trunk=own")
         return {"policy": Learner.of(policy, mine, config.optim, total=updates)}, None
     if config.critic.trunk == "shared":
         add_value_head(policy, config.seed)
@@ -316,9 +314,9 @@ def _finished(place: Place, decoder: Decoder) -> dict[str, Any]:
     return {"files": {"model": "final"}, "numbers": numbers}
 
 
-LOOPS: Mapping[type[LoopConfig], Callable[[Any, Place], Job]] = {
-    SupervisedConfig: _supervised,
-    RewardModelConfig: _reward_model,
-    OfflineConfig: _offline,
-    OnlineConfig: _online,
+LOOPS: Mapping[str, Callable[[Any, Place], Job]] = {
+    "supervised": _supervised,
+    "reward_model": _reward_model,
+    "offline": _offline,
+    "online": _online,
 }

@@ -73,6 +73,8 @@ class CheckpointConfig(Config):
 class LoopConfig(Config):
     """What every loop has."""
 
+    loop: str
+    """Which loop this file is for."""
     model: ModelConfig
     """The model that learns."""
     data: DataConfig
