@@ -139,6 +139,7 @@ def compare(
     for workload in chosen:
         with tempfile.TemporaryDirectory() as folder:
             make(workload, Path(folder))
-            yield workload, duel(
-                workload, Path(folder), sides, rounds=rounds, warmups=warmups, threads=threads, logs=logs
+            yield (
+                workload,
+                duel(workload, Path(folder), sides, rounds=rounds, warmups=warmups, threads=threads, logs=logs),
             )

@@ -1,6 +1,6 @@
-"""Peak memory of the log-probabilities of N tokens: all logits at once against chunks.
+"""Peak memory of the log-probabilities of N tokens: all logits at once, TRL's fused head, and Whet's chunks.
 
-    python benchmarks/head_memory.py [TOKENS] [WIDTH] [VOCABULARY]
+    python -m benchmarks.head_memory [TOKENS] [WIDTH] [VOCABULARY] [--json FILE]
 
 Each form runs forward and backward once in a process of its own, forked from one that has made the inputs, so what is
 printed is the highest resident memory above those inputs and their gradients.
@@ -8,18 +8,25 @@ printed is the highest resident memory above those inputs and their gradients.
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import resource
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from whet.losses.tokens import chunk_rows, head_logits, token_logprobs
+from whet.losses.tokens import head_logits, token_logprobs
 
 Form = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+WHOLE_COPIES = 3
+"""Logits, log-softmax and their gradient stand side by side where all logits are made at once."""
 
 
 def whole(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
@@ -27,7 +34,17 @@ def whole(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     return head_logits(hidden, weight).log_softmax(dim=-1).gather(1, targets[:, None]).squeeze(1)
 
 
-FORMS: dict[str, Form] = {"all logits at once": whole, "in chunks": token_logprobs}
+def fused(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """TRL's head as its trainers call it outside a GPU, log-probabilities alone."""
+    from trl.trainer import utils
+
+    kernel: Any = utils
+    return kernel._ChunkedLogProbFunction.apply(
+        hidden, weight, None, targets, 1.0, kernel._CHUNKED_LOGPROB_CHUNK_SIZE, None, 1.0, ("log_probs",)
+    )[0]
+
+
+FORMS: dict[str, Form] = {"whet": token_logprobs, "trl": fused, "all logits": whole}
 
 
 def highest() -> float:
@@ -55,21 +72,62 @@ def measure(form: Form, hidden: Tensor, weight: Tensor, targets: Tensor) -> tupl
     return float(memory), float(seconds)
 
 
-def main(tokens: int = 4096, width: int = 256, vocabulary: int = 32_768) -> None:
-    """Print one line per form."""
+def measured(tokens: int, width: int, vocabulary: int) -> dict[str, Any]:
+    """Peak MiB and seconds of every form, or why there is no number."""
     torch.manual_seed(0)
     hidden = torch.randn(tokens, width, requires_grad=True)
     weight = torch.randn(vocabulary, width, requires_grad=True)
     targets = torch.randint(vocabulary, (tokens,))
-    size = tokens * vocabulary * 4 / 2**20
-    print(f"{tokens} tokens, width {width}, vocabulary {vocabulary}: {size:.0f} MiB of float32 logits")
-    rows = chunk_rows(weight, hidden)
-    print(f"a chunk is {rows} rows, {rows * vocabulary * 4 / 2**20:.0f} MiB")
+    logits = tokens * vocabulary * 4 / 2**20
+    out: dict[str, Any] = {"tokens": tokens, "width": width, "vocabulary": vocabulary, "logits": logits, "forms": {}}
     for name, form in FORMS.items():
-        memory, seconds = measure(form, hidden, weight, targets)
-        print(f"{name:20s} peak {memory:7.0f} MiB   {seconds:6.2f} s")
+        try:
+            if form is whole and _available() < WHOLE_COPIES * logits:
+                raise MemoryError(f"{WHOLE_COPIES * logits:.0f} MiB needed, {_available():.0f} available")
+            if form is fused:
+                import trl.trainer.utils  # noqa: F401  before the fork: importing is not the head's memory
+            memory, seconds = measure(form, hidden, weight, targets)
+            out["forms"][name] = {"memory": memory, "seconds": seconds}
+        except (ImportError, AttributeError, MemoryError, RuntimeError) as error:
+            out["forms"][name] = {"failed": f"{type(error).__name__}: {error}"}
+    return out
+
+
+def _available() -> float:
+    """MiB that a process can still take (all of the machine's, where the system does not say)."""
+    path = Path("/proc/meminfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**20
+    return next((float(line.split()[1]) / 1024 for line in lines if line.startswith("MemAvailable")), whole)
+
+
+def lines_of(result: dict[str, Any]) -> list[str]:
+    """The result in words, with ratios to Whet's."""
+    head = "head: {tokens} tokens, width {width}, vocabulary {vocabulary}, {logits:.0f} MiB of logits".format(**result)
+    ours = result["forms"]["whet"].get("memory")
+    return [head, *(_line(name, found, ours) for name, found in result["forms"].items())]
+
+
+def _line(name: str, found: dict[str, Any], ours: float | None) -> str:
+    if "failed" in found:
+        return f"  {name:10s} failed: {found['failed']}"
+    ratio = f"   whet's is {ours / found['memory']:.2f}x of it" if ours is not None and name != "whet" else ""
+    return f"  {name:10s} peak {found['memory']:7.0f} MiB   {found['seconds']:6.2f} s{ratio}"
+
+
+def main() -> None:
+    """Measure, print, and write JSON where asked."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.head_memory")
+    for name, default in (("tokens", 8192), ("width", 256), ("vocabulary", 131_072)):
+        parser.add_argument(name, nargs="?", type=int, default=default)
+    parser.add_argument("--json", type=Path)
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    result = measured(asked.tokens, asked.width, asked.vocabulary)
+    print("\n".join(lines_of(result)))
+    if asked.json is not None:
+        asked.json.write_text(json.dumps(result))
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    main(*(int(word) for word in sys.argv[1:]))
+    main()

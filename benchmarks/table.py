@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import whet
 from benchmarks.duel import Outcome
 from benchmarks.workloads import Workload
 
@@ -92,14 +93,15 @@ def environment(threads: int) -> dict[str, Any]:
         "python": platform.python_version(),
         "threads": threads,
         "load": os.getloadavg()[0],
-        **{name: _version(name) for name in ("whet", "torch", "transformers", "trl")},
+        "whet": whet.__version__,
+        **{name: _version(name) for name in ("torch", "transformers", "trl")},
     }
 
 
-def write(path: Path, rows: Sequence[Mapping[str, Any]], machine: Mapping[str, Any]) -> None:
+def write(path: Path, rows: Sequence[Mapping[str, Any]], machine: Mapping[str, Any], *, head: Any = None) -> None:
     """The whole comparison as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"environment": machine, "rows": list(rows)}, indent=1) + "\n")
+    path.write_text(json.dumps({"environment": machine, "rows": list(rows), "head": head}, indent=1) + "\n")
 
 
 def _version(package: str) -> str | None:
@@ -112,7 +114,8 @@ def _version(package: str) -> str | None:
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor())
 
 
 def _memory() -> int:

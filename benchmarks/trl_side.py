@@ -71,7 +71,8 @@ def _sample(workload: Workload, folder: Path, clock: Clock) -> None:
         disable_compile=True,
     )
     prompt = inputs["input_ids"].shape[1]
-    clock.ready({"generate": "DynamicCache, all responses in one batch", "prompt tokens": int(inputs["attention_mask"].sum())})
+    tokens = int(inputs["attention_mask"].sum())
+    clock.ready({"generate": "DynamicCache, all responses in one batch", "prompt tokens": tokens})
     for _ in range(ENDLESS):
         clock.start()
         with torch.no_grad():
@@ -102,7 +103,7 @@ def _tokenizer(folder: Path) -> Any:
 
 def _train(workload: Workload, folder: Path, clock: Clock) -> None:
     trainer = _trainer(workload, folder)
-    trainer.add_callback(_asked(clock, workload))
+    trainer.add_callback(_asked(clock))
     micro = trainer.args.per_device_train_batch_size
     settings = {
         "per_device_train_batch_size": micro,
@@ -112,29 +113,26 @@ def _train(workload: Workload, folder: Path, clock: Clock) -> None:
         "optim": str(trainer.args.optim.value),
     }
     if workload.kind == "grpo":
-        settings |= {"loss_type": trainer.args.loss_type, "beta": trainer.args.beta, "generation": "transformers generate"}
+        loss = {"loss_type": trainer.args.loss_type, "beta": trainer.args.beta}
+        settings |= loss | {"generation": "transformers generate"}
     clock.ready(settings | {"tokens": _tokens(workload, trainer)})
     trainer.train()
 
 
 def _tokens(workload: Workload, trainer: Any) -> int:
     """Tokens of a step, a pair's prompt twice, before padding."""
-    columns = set(trainer.train_dataset.column_names)
+    data = trainer.train_dataset
     if workload.kind == "grpo":
-        lengths = [len(trainer.processing_class(row)["input_ids"]) for row in trainer.train_dataset["prompt"]]
-        return sum(lengths) * workload.group
-    total = sum(len(ids) for name in columns & {"input_ids", "chosen_ids", "rejected_ids"} for ids in trainer.train_dataset[name])
-    return total + 2 * sum(len(ids) for name in columns & {"prompt_ids"} for ids in trainer.train_dataset[name])
+        return sum(len(trainer.processing_class(prompt)["input_ids"]) for prompt in data["prompt"]) * workload.group
+    times = {"input_ids": 1, "chosen_ids": 1, "rejected_ids": 1, "prompt_ids": 2}
+    return sum(n * sum(map(len, data[name])) for name, n in times.items() if name in data.column_names)
 
 
-def _asked(clock: Clock, workload: Workload) -> Any:
+def _asked(clock: Clock) -> Any:
     from transformers import TrainerCallback
 
     class Asked(TrainerCallback):
         """Lets a step begin only when one is asked for."""
-
-        def __init__(self, metrics: Any = None) -> None:
-            self.metrics = metrics
 
         def on_step_begin(self, *_: Any, **__: Any) -> None:
             clock.start()
@@ -188,9 +186,7 @@ def _classifier(folder: Path) -> Any:
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    return AutoModelForSequenceClassification.from_pretrained(
-        str(folder / "model"), dtype=torch.float32, num_labels=1
-    )
+    return AutoModelForSequenceClassification.from_pretrained(str(folder / "model"), dtype=torch.float32, num_labels=1)
 
 
 def _arguments(workload: Workload, folder: Path) -> dict[str, Any]:

@@ -49,7 +49,8 @@ def _sample(workload: Workload, folder: Path, clock: Clock) -> None:
     sampling = SamplingConfig(max_new_tokens=workload.most, slots=workload.slots)
     engine = TorchEngine(decoder, sampling, renderer.stop_ids)
     prompts = [_prompt(renderer, row) for row in read_rows(folder)]
-    clock.ready({"slots": workload.slots, "layout": decoder.layout, "prompt tokens": sum(map(len, prompts)) * workload.group})
+    tokens = sum(map(len, prompts)) * workload.group
+    clock.ready({"slots": workload.slots, "layout": decoder.layout, "prompt tokens": tokens})
     for step in range(ENDLESS):
         clock.start()
         drawn = engine.sample(

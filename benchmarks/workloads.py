@@ -8,8 +8,9 @@
 | reward  | the same pairs, Bradley-Terry on a scalar head                                          |
 | sft     | whole texts, every token learned                                                        |
 
-Each stands there ragged and, as NAME-equal, with equal lengths. Ragged responses are geometric (a stop token of
-probability 1/64, cut at a cap); ragged texts are uniform between two lengths.
+Each stands there ragged and, as NAME-equal, with equal lengths. Ragged responses are geometric: a stop token of
+probability 1/64 in a vocabulary of 64 tokens where they are sampled, and cut at 256. Ragged texts are uniform between
+two lengths. The small size keeps the proportions.
 """
 
 from __future__ import annotations
@@ -49,9 +50,10 @@ SHAPES: Mapping[str, Shape] = {
 class Workload:
     """One row: `rows` prompts, pairs or texts a step; `group` responses a prompt; lengths in tokens.
 
-    Responses are `mean` tokens long where `equal`, else geometric with that mean, at most `cap`. Texts (sft) lie between
-    `mean` and `cap`, or half-way where `equal`. `kl` is the coefficient of KL to a reference. `micro` is how many
-    sequences TRL computes at once, None all of a step.
+    Responses are `mean` tokens long where `equal`, else geometric with that mean, at most `cap`. Texts (sft) lie
+    between `mean` and `cap`, or half-way where `equal`. `kl` is the coefficient of KL to a reference. `micro` is how
+    many sequences TRL computes at once (None: all of a step), `budget` and `slots` are Whet's tokens at once and
+    responses side by side.
     """
 
     name: str
@@ -93,7 +95,8 @@ class Workload:
         """
         rng = random.Random(f"{self.seed} lengths")
         if self.kind == "sft":
-            return [(self.mean + self.cap) // 2 if self.equal else rng.randint(self.mean, self.cap) for _ in range(count)]
+            middle = (self.mean + self.cap) // 2
+            return [middle if self.equal else rng.randint(self.mean, self.cap) for _ in range(count)]
         return [self.mean if self.equal else min(self.cap, _geometric(rng, self.stop)) for _ in range(count)]
 
     @property
@@ -115,11 +118,29 @@ def _geometric(rng: random.Random, stop: float) -> int:
     return length
 
 
-def _rows(shape: Shape, *, prompts: int, group: int, prompt: int, cap: int, pairs: int, texts: tuple[int, int, int]) -> dict[str, Workload]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How much one step is: `texts` are (count, shortest, longest) of sft."""
+
+    prompts: int
+    group: int
+    pairs: int
+    prompt: int
+    mean: int
+    cap: int
+    texts: tuple[int, int, int]
+
+
+FULL_SIZE = Size(prompts=16, group=8, pairs=32, prompt=256, mean=64, cap=256, texts=(64, 32, 512))
+SMALL_SIZE = Size(prompts=8, group=4, pairs=8, prompt=64, mean=16, cap=64, texts=(16, 16, 128))
+
+
+def _rows(shape: Shape, size: Size) -> dict[str, Workload]:
+    long: dict[str, Any] = {"prompt": size.prompt, "mean": size.mean, "cap": size.cap}
+    sampled: dict[str, Any] = {"rows": size.prompts, "group": size.group, **long}
+    paired: dict[str, Any] = {"rows": size.pairs, "shape": shape, **long}
+    count, shortest, longest = size.texts
     small = replace(shape, vocabulary=64)
-    sampled: dict[str, Any] = {"rows": prompts, "group": group, "prompt": prompt, "mean": 64, "cap": cap}
-    paired: dict[str, Any] = {"rows": pairs, "prompt": prompt, "mean": 64, "cap": cap, "shape": shape}
-    count, shortest, longest = texts
     rows = [
         Workload(name="sample", kind="sample", shape=small, **sampled),
         Workload(name="grpo", kind="grpo", shape=small, **sampled),
@@ -134,10 +155,7 @@ def _rows(shape: Shape, *, prompts: int, group: int, prompt: int, cap: int, pair
 
 def workloads(*, model: str = "7M", small: bool = False) -> dict[str, Workload]:
     """Every row at a model size; `small` takes about a tenth of the work, for a noisy machine."""
-    shape = SHAPES[model]
-    if small:
-        return _rows(shape, prompts=8, group=4, prompt=64, cap=64, pairs=8, texts=(16, 16, 128))
-    return _rows(shape, prompts=16, group=8, prompt=256, cap=256, pairs=32, texts=(64, 32, 512))
+    return _rows(SHAPES[model], SMALL_SIZE if small else FULL_SIZE)
 
 
 FULL = workloads()
