@@ -122,6 +122,12 @@ def test_any_forest_equals_dense_attention(batch, window, softcap, sinks):
     agree(batch, window=window, softcap=softcap, sinks=sinks)
 
 
+@pytest.mark.parametrize("window", [8, 9, 10])
+def test_windows_about_as_wide_as_the_longest_look_back(window):
+    agree(forest([-1], [10]), window=window)
+    agree(forest([-1, 0], [6, 4]), window=window)
+
+
 @pytest.mark.parametrize("window", [None, 40])
 def test_sizes_that_need_several_buckets(window):
     sizes = [70, 9, 33, 1, 120, 64, 2, 50, 80, 5]

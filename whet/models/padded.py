@@ -19,26 +19,22 @@ WASTE = 1.3
 
 
 def padded_hidden(backbone: nn.Module, batch: TokenBatch) -> Tensor:
-    """Last hidden states `[T, h]`; a shared prompt's states come from the first response that holds it."""
+    """Last hidden states `[T, h]`; a shared prompt's states come from one of the responses that hold it."""
     paths = _paths(batch)
     where = np.full(batch.tokens.numel(), -1)
     states: list[Tensor] = []
     offset = 0
     for bucket in _buckets(paths):
-        index, real = _right_padded(bucket)
+        index = _right_padded(bucket)
         cells = offset + np.arange(index.size).reshape(index.shape)
-        for tokens, cell in zip(reversed(bucket), reversed(cells), strict=True):
+        for tokens, cell in zip(bucket, cells, strict=True):
             where[tokens] = cell[: tokens.size]
-        states.append(_forward(backbone, batch.tokens, index, real).flatten(0, 1))
+        at = torch.from_numpy(index).to(batch.tokens.device)
+        # no mask: a causal model's states do not know what stands to their right, and without one attention is faster
+        states.append(backbone(input_ids=batch.tokens[at], use_cache=False).last_hidden_state.flatten(0, 1))
         offset += index.size
     assert (where >= 0).all(), "every token belongs to a response"
     return torch.cat(states).index_select(0, torch.from_numpy(where).to(batch.tokens.device))
-
-
-def _forward(backbone: nn.Module, tokens: Tensor, index: np.ndarray, real: np.ndarray) -> Tensor:
-    at = torch.from_numpy(index).to(tokens.device)
-    mask = torch.from_numpy(real).to(tokens.device).long()
-    return backbone(input_ids=tokens[at], attention_mask=mask, use_cache=False).last_hidden_state
 
 
 def _paths(batch: TokenBatch) -> list[np.ndarray]:
@@ -71,10 +67,7 @@ def _buckets(paths: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
     return out
 
 
-def _right_padded(paths: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """`[B, longest]` token indices, padded with the path's last token, and which of them are real."""
-    size = np.array([path.size for path in paths])
-    real = np.arange(size.max())[None, :] < size[:, None]
-    index = np.repeat(np.array([path[-1] for path in paths])[:, None], size.max(), axis=1)
-    index[real] = np.concatenate(paths)
-    return index, real
+def _right_padded(paths: Sequence[np.ndarray]) -> np.ndarray:
+    """`[B, longest]` token indices, padded with each path's last token."""
+    longest = max(path.size for path in paths)
+    return np.stack([np.pad(path, (0, longest - path.size), mode="edge") for path in paths])
