@@ -154,10 +154,11 @@ class TokenBatch:
     def split(self, budget: int) -> list[TokenBatch]:
         """Pieces of at most `budget` tokens: whole groups where they fit, else by unit with the prompt recomputed.
 
-        A single unit over the budget is a piece of its own. Every row is in exactly one piece, ascending within it.
+        A single unit over the budget is a piece of its own. Every row is in exactly one piece, ascending within it; a
+        batch without rows (no answer could be scored, or a rank has none) has no pieces.
         """
         if self.tokens.numel() <= budget:
-            return [self]
+            return [self] if self.rows else []
         return [self.take(torch.tensor(rows)) for rows in self._fill(budget)]
 
     def _fill(self, budget: int) -> list[list[int]]:

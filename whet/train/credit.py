@@ -14,6 +14,7 @@ from whet.data.order import permutation
 from whet.errors import NumericsError
 from whet.metrics import Metric
 from whet.models.policy import Decoder
+from whet.train.ranks import Ranks
 from whet.train.step import Reference
 from whet.types import Group
 
@@ -105,6 +106,14 @@ def _kl(batch: TokenBatch, kl_cost: Callable[[Tensor], Tensor] | None) -> Tensor
     if kl_cost is None:
         return torch.zeros(batch.counted.numel())
     return kl_cost(batch.token.get("old", batch.token["sampled"]) - batch.token["reference"])
+
+
+def own_groups(batch: TokenBatch, ranks: Ranks) -> TokenBatch:
+    """This rank's groups of a batch that all ranks have."""
+    if ranks.size == 1:
+        return batch
+    mine = torch.tensor(ranks.share(batch.group.unique().tolist()), dtype=torch.long)
+    return batch.take(torch.isin(batch.group, mine).nonzero()[:, 0])
 
 
 def parts(batch: TokenBatch, *, updates: int, minibatches: int, seed: int, step: int) -> Iterator[TokenBatch]:

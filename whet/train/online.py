@@ -16,7 +16,7 @@ from whet.batch import TokenBatch
 from whet.metrics import Metric, merge_all
 from whet.models.policy import Decoder
 from whet.train.config import OnlineConfig
-from whet.train.credit import credit, pack_groups, parts, refuse_stale, token_column, with_old
+from whet.train.credit import credit, own_groups, pack_groups, parts, refuse_stale, token_column, with_old
 from whet.train.learner import Learner
 from whet.train.ranks import ALONE, Ranks
 from whet.train.record import group_metrics
@@ -41,13 +41,14 @@ def online(
     """Improve `learners["policy"]` on what `source` samples and scores.
 
     `reference` is there where a term or the KL cost looks at it, `critic` (the model that values, which may be the
-    policy itself) where the advantage needs values. `kl_cost` turns log π − log π_ref into a cost per token.
+    policy itself) where the advantage needs values. `kl_cost` turns log π − log π_ref into a cost per token. Every rank
+    samples and credits the whole step, which is the same on all of them, and back-propagates its own groups.
     """
     budget, temperature = config.token_budget, config.sampling.temperature
     policy = learners["policy"].model
     for step in session.steps(config.steps):
         groups = source.next(step)
-        batch, unscorable = pack_groups(ranks.share(groups))
+        batch, unscorable = pack_groups(groups)
         if config.updates * config.minibatches > 1:
             batch = with_old(policy, batch, budget=budget, temperature=temperature)
         if reference is not None:
@@ -63,7 +64,7 @@ def online(
             found.append(
                 update(
                     active,
-                    part,
+                    own_groups(part, ranks),
                     budget=budget,
                     temperature=temperature,
                     ranks=ranks,

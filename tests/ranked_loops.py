@@ -1,0 +1,197 @@
+"""Whole loops on a tiny float64 model as one process and as two, for the test that compares them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tiny
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from forge import in_child
+
+from whet.advantages import advantage
+from whet.build.terms import kl_cost, likelihood, loss_terms, online_terms
+from whet.data.config import DataConfig
+from whet.data.order import Cursor
+from whet.losses import preference_loss, rating_loss, reward_loss
+from whet.metrics import Metric, values
+from whet.models.config import ModelConfig
+from whet.registry import Choice
+from whet.rewards.config import RewardConfig
+from whet.rollout.config import SamplingConfig
+from whet.rollout.torch_engine import TorchEngine
+from whet.rundir import RunDir
+from whet.train.checkpoint import Identity
+from whet.train.config import CheckpointConfig, CriticConfig, EvalConfig, KLConfig, OnlineConfig, OptimConfig
+from whet.train.learner import Learner
+from whet.train.offline import offline
+from whet.train.online import online
+from whet.train.ranks import ALONE, Ranks
+from whet.train.reward_model import reward_model
+from whet.train.session import Session
+from whet.train.source import PolicySource
+from whet.train.step import Reference
+from whet.train.supervised import supervised
+from whet.types import Group, Score, Task
+
+STEPS, BATCH, BUDGET = 3, 5, 60
+OPTIM = OptimConfig(lr=1e-2, clip=0.5)
+
+
+class Follower:
+    """What a rank that writes nothing has in place of a session: the same steps, and the metrics of each."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, float]] = []
+
+    def steps(self, total: int) -> Iterator[int]:
+        yield from range(1, total + 1)
+
+    def commit(self, step: int, metrics: Mapping[str, Metric], rollouts: object = ()) -> None:
+        self.rows.append({**values(metrics), "step": step})
+
+
+def learner_of(terms: Sequence[Any], *, seed: int = 0, heads: tuple[str, ...] = ()) -> Learner:
+    return Learner.of(tiny.decoder(seed, heads=heads), terms, OPTIM, total=STEPS)
+
+
+def _fixed(loop: Callable[..., None], terms: Sequence[Any], items: Sequence[Any], **more: Any) -> Callable[..., Any]:
+    heads = ("score",) if loop is reward_model else ()
+
+    def run(session: Any, learners: Mapping[str, Learner], ranks: Ranks) -> None:
+        cursor = Cursor(n=len(items), batch=BATCH, seed=0)
+        loop(session, learners["policy"], items, cursor=cursor, steps=STEPS, budget=BUDGET, ranks=ranks, **more)
+
+    return lambda: ({"policy": learner_of(terms, heads=heads)}, run)
+
+
+def named(name: str) -> Sequence[Any]:
+    return loss_terms(Choice(name), (preference_loss, rating_loss, reward_loss))[0]
+
+
+def reference() -> Reference:
+    return Reference(model=tiny.decoder(1).freeze())
+
+
+def _online(**fields: Any) -> Callable[..., Any]:
+    config = OnlineConfig(
+        model=ModelConfig(path="m"),
+        data=DataConfig(path="d"),
+        rewards=(RewardConfig(function="f:g"),),
+        steps=STEPS,
+        prompts=3,
+        group=3,
+        sampling=SamplingConfig(max_new_tokens=4, slots=8),
+        token_budget=BUDGET,
+        **fields,
+    )
+    prompts = [tiny.prompt(random.Random(seed)) for seed in range(7)]
+
+    async def reward(groups: Sequence[Group]) -> list[Group]:
+        return [g.scored([Score(value=sum(r.response) / 20) for r in g.rollouts]) for g in groups]
+
+    def made() -> tuple[dict[str, Learner], Callable[..., None]]:
+        mine, critics = online_terms(config)
+        learners = {"policy": learner_of(mine)}
+        if config.critic is not None:
+            learners["critic"] = learner_of(critics, seed=2, heads=("value",))
+
+        def run(session: Any, learners: Mapping[str, Learner], ranks: Ranks) -> None:
+            source = PolicySource(
+                tasks=[Task(id=str(i), messages=()) for i in range(len(prompts))],
+                render=lambda task: prompts[int(task.id)],
+                engine=TorchEngine(learners["policy"].model, config.sampling, (0,)),
+                reward=lambda step: reward,
+                prompts=config.prompts,
+                group=config.group,
+                seed=0,
+            )
+            online(
+                session,
+                learners,
+                source,
+                config=config,
+                advantage=advantage.bind(config.advantage.name, **config.advantage.options),
+                kl_cost=kl_cost(config),
+                reference=reference(),
+                critic=learners["critic"].model if "critic" in learners else None,
+                record=lambda step, groups, batch: [],
+                ranks=ranks,
+            )
+
+        return learners, run
+
+    return made
+
+
+LOOPS: Mapping[str, Callable[[], Callable[..., Any]]] = {
+    "supervised": lambda: _fixed(
+        supervised,
+        [likelihood(Choice("token_mean"))],
+        [rollout for tree in tiny.pair_trees() for rollout in tree.rollouts],
+    ),
+    "reward_model": lambda: _fixed(reward_model, named("bradley_terry"), tiny.pair_trees()),
+    "dpo": lambda: _fixed(offline, named("dpo"), tiny.pair_trees(), reference=reference()),
+    "kto": lambda: _fixed(offline, named("kto"), tiny.rating_trees(), reference=reference()),
+    "grpo": lambda: _online(kl=KLConfig(coef=0.1), entropy=0.01),
+    "ppo": lambda: _online(
+        kl=KLConfig(coef=0.1, estimator=Choice("k1"), place="reward"),
+        advantage=Choice("gae", {"gamma": 1.0, "lam": 0.9}),
+        critic=CriticConfig(optim=OPTIM, warmup=1),
+        whiten=True,
+        updates=2,
+        minibatches=2,
+    ),
+}
+
+
+def run_loop(name: str, ranks: Ranks, out: Path) -> None:
+    """A loop on one rank; the first one writes a run folder, and each leaves its parameters."""
+    learners, run = LOOPS[name]()()
+    before = _parameters(learners)
+    if ranks.rank == 0:
+        with RunDir.create(out / name, {}, origins={}, environment={}) as folder:
+            session = Session(
+                folder,
+                parts=learners,
+                identity=Identity(config={}, tokenizer_hash="", data_fingerprint=""),
+                checkpoint=CheckpointConfig(every=2),
+                evaluation=EvalConfig(),
+            )
+            with session:
+                run(session, learners, ranks)
+            rows = list(folder.rows("metrics"))
+    else:
+        follower = Follower()
+        run(follower, learners, ranks)
+        rows = follower.rows
+    torch.save((before, _parameters(learners), rows), out / f"{name}-{ranks.rank}.pt")
+
+
+def _parameters(learners: Mapping[str, Learner]) -> dict[str, torch.Tensor]:
+    models = {role: learner.model for role, learner in learners.items()}
+    return {f"{role}.{n}": p.detach().clone() for role, model in models.items() for n, p in model.named_parameters()}
+
+
+def _rank(rank: int, size: int, out: str) -> None:
+    torch.set_num_threads(1)
+    if size > 1:
+        dist.init_process_group("gloo", init_method=f"file://{out}/meeting", rank=rank, world_size=size)
+    for name in LOOPS:
+        run_loop(name, Ranks(rank=rank, size=size) if size > 1 else ALONE, Path(out))
+    if size > 1:
+        dist.destroy_process_group()
+
+
+def run_all(root: str) -> None:
+    """Every loop as one process in `root`/1 and as two in `root`/2."""
+    for size in (1, 2):
+        out = Path(root) / str(size)
+        out.mkdir()
+        start = {"nprocs": size, "start_method": "fork"}
+        code = in_child(lambda: mp.start_processes(_rank, args=(size, str(out)), **start), out / "said")  # noqa: B023
+        assert code == 0, (out / "said").read_text()[-4000:]
