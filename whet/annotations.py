@@ -125,7 +125,9 @@ def plain_value(value: Any) -> Any:
 
 
 def layer_of(value: Any, *, origin: str, place: str = "") -> Node:
-    """Python values as a tree; below a model, what was never set has the origin "default"."""
+    """Python values as a tree, and a tree as it is; below a model, what was never set has the origin "default"."""
+    if isinstance(value, Node):
+        return value
     if isinstance(value, Choice):
         value = value.tree()
     if isinstance(value, BaseModel):

@@ -15,7 +15,7 @@ from whet import advantages, losses, rewards
 from whet.config import Loaded, describe, dump
 from whet.errors import ConfigError
 from whet.members import Entry
-from whet.plan import of_recipe
+from whet.plan import Plan, of_recipe, placeholders
 from whet.recipes import recipe
 from whet.recipes.stage import MakeConfig
 from whet.registry import Choice, Shelf
@@ -120,16 +120,13 @@ def _equation(entry: Entry) -> list[str]:
 
 
 def _stages(name: str) -> list[tuple[str, Loaded[Any]]]:
-    made = of_recipe(name, placeholders(name))
+    made = _planned(name)
     return [(stage.name, loaded) for stage, loaded in made.preview() if not isinstance(stage.config, MakeConfig)]
 
 
-def placeholders(name: str, given: Sequence[str] = ()) -> list[str]:
-    """KEY=KEY in capitals for every parameter that must be given and is not."""
-    params = get_type_hints(recipe.get(name))["params"]
-    there = {text.partition("=")[0] for text in given}
-    missing = [key for key, field in params.model_fields.items() if field.is_required() and key not in there]
-    return [*given, *(f"{key}={key.upper()}" for key in missing)]
+def _planned(name: str, given: Sequence[str] = ()) -> Plan:
+    """A recipe's plan; what must be given and is not stands as its name in capitals."""
+    return of_recipe(name, placeholders(get_type_hints(recipe.get(name))["params"], given))
 
 
 def choices(config: Any, above: str = "") -> dict[str, tuple[Shelf, Choice]]:
@@ -189,7 +186,7 @@ def _described(shelf: Shelf, entry: Entry) -> dict[str, str]:
 
 def show_recipe(name: str, overrides: Sequence[str], *, stage: str | None) -> str:
     """Parameters and every stage as YAML; one stage alone is a file for `whet run`."""
-    made = of_recipe(name, placeholders(name, overrides))
+    made = _planned(name, overrides)
     preview = made.preview()
     if stage is not None:
         names = [s.name for s, _ in preview]
@@ -202,7 +199,7 @@ def show_recipe(name: str, overrides: Sequence[str], *, stage: str | None) -> st
     lines = [f"# {recipe.entry(name).summary}", "", f"# parameters of {name}: whet run {name} KEY=VALUE …"]
     for line in dump(made.params).splitlines():
         row = params.get(line.partition(":")[0])
-        lines.append(f"{line}  # {row.doc.splitlines()[0]}" if row and row.doc else line)
+        lines.append(f"{line}  # {' '.join(row.doc.split())}" if row and row.doc else line)
     for s, loaded in preview:
         lines += ["", f"# stage {s.name}: override with {s.name}.KEY=VALUE", f"{s.name}:"]
         lines += [f"  {line}" for line in dump(loaded).splitlines()]

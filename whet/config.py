@@ -67,6 +67,7 @@ __all__ = [
     "Config",
     "Described",
     "Loaded",
+    "contents",
     "describe",
     "dump",
     "keys_of",
@@ -115,23 +116,24 @@ def load(
     file: str | Path | None = None,
     text: str | None = None,
     overrides: Iterable[str] | Mapping[str, Any] = (),
-    defaults: Mapping[str, Config | Mapping[str, Any]] | None = None,
+    defaults: Mapping[str, Config | Mapping[str, Any] | Node] | None = None,
     values: Mapping[str, Any] | None = None,
+    name: str = "the configuration",
 ) -> Loaded[T]:
     """A model of `model_type` from its defaults, `defaults` (origin → tree), a file or text, and overrides.
 
     Overrides are texts of a command line, or a mapping of dotted keys to values (origin "argument"). With `values`,
-    references `${stage.field}` are replaced before the values are checked.
+    references `${stage.field}` are replaced before the values are checked. `name` is the place of what is missing.
     """
     problems: list[str] = []
     layers = [layer_of(tree, origin=name) for name, tree in (defaults or {}).items()]
     if file is not None:
-        layers.append(read_yaml(_contents(Path(file)), name=str(file), problems=problems))
+        layers.append(read_yaml(contents(Path(file)), name=str(file), problems=problems))
     if text is not None:
         layers.append(read_yaml(text, name="text", problems=problems))
     fitted = [fit(layer, model_type) for layer in layers]
     fitted += _overrides(model_type, overrides, problems)
-    whole = str(file) if file is not None else "text" if text is not None else "the configuration"
+    whole = str(file) if file is not None else "text" if text is not None else name
     tree = complete(Node(value={}, origin="default", place=whole), model_type)
     for layer in fitted:
         tree = merge(tree, layer, problems=problems)
@@ -141,9 +143,9 @@ def load(
     try:
         value = model_type.model_validate_json(to_json(plain(tree), inf_nan_mode="constants"))
     except ValidationError as error:
-        raise ConfigError(_all([*problems, *_explained(error, tree, model_type)])) from error
+        raise ConfigError(*problems, *_explained(error, tree, model_type)) from error
     if problems:
-        raise ConfigError(_all(problems))
+        raise ConfigError(*problems)
     return Loaded(value=value, origins=_origins(value, tree))
 
 
@@ -195,14 +197,8 @@ def keys_of(model_type: type[BaseModel], value: Node | None = None) -> list[str]
     return [dotted(path) for path in paths_of(model_type, value or complete(tree_of({}, origin="default"), model_type))]
 
 
-def _all(problems: list[str]) -> str:
-    unique = list(dict.fromkeys(problems))
-    if len(unique) == 1:
-        return unique[0]
-    return "\n  ".join([f"{len(unique)} problems in the configuration:", *unique])
-
-
-def _contents(file: Path) -> str:
+def contents(file: Path) -> str:
+    """The text of a configuration's file."""
     try:
         return file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -287,7 +283,7 @@ def _explained(error: ValidationError, tree: Node, model_type: type[BaseModel]) 
 def _missing(model_type: type[BaseModel], path: Keys) -> str:
     above: Any = functools.reduce(child_annotation, path[:-1], model_type)
     field = (model_of(above) or model_type).model_fields.get(str(path[-1]))
-    about = f": {field.description}" if field and field.description else ""
+    about = f": {' '.join(field.description.split())}" if field and field.description else ""
     return f"must be given{about}"
 
 

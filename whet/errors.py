@@ -27,9 +27,20 @@ class WhetError(Exception):
 
 
 class ConfigError(WhetError):
-    """An option, a name, a recipe or a configuration file is wrong."""
+    """An option, a name, a recipe or a configuration file is wrong; several problems are told in one error.
+
+    >>> print(ConfigError("a is unknown", "b must be given"))
+    2 problems in the configuration:
+      a is unknown
+      b must be given
+    """
 
     exit_code = 2
+
+    def __init__(self, *problems: str) -> None:
+        self.problems = tuple(dict.fromkeys(problems))
+        head = f"{len(self.problems)} problems in the configuration:"
+        super().__init__("\n  ".join(self.problems if len(self.problems) == 1 else (head, *self.problems)))
 
 
 class DataError(WhetError):

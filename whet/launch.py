@@ -14,11 +14,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from whet.errors import ConfigError, RunError
+from whet.build.check import check
+from whet.errors import ConfigError
 from whet.files import replace_file
+from whet.models.place import model_of
 from whet.plan import Plan, plan
 from whet.recipes.stage import MakeConfig, Result, Stage
 from whet.rundir import RunDir, describe_environment
+from whet.tree import dotted, plain, read_override
 
 if TYPE_CHECKING:
     from whet.build.loops import Job
@@ -52,10 +55,7 @@ class Run:
     @property
     def model(self) -> Path:
         """The folder of the model trained last."""
-        models = [folder / "final" for folder in self.stages if (folder / "final").is_dir()]
-        if not models:
-            raise RunError(f"{self.path} has no finished model; resume it with --resume")
-        return models[-1]
+        return Path(model_of(str(self.path)))
 
     def rows(self, name: str) -> Iterator[dict[str, Any]]:
         """The rows of one log (metrics, evals, rollouts …) over all stages, each with its stage."""
@@ -109,6 +109,10 @@ def execute(
     objects: Mapping[str, Any] | None = None,
 ) -> Run:
     """Run every stage of a plan that is not finished yet, then write the table and the report."""
+    folder = _place(made, out, resume=resume)
+    for stage, loaded in made.preview():
+        if not isinstance(stage.config, MakeConfig):
+            check(loaded.value, objects or {})
     from whet.build.loops import quiet_libraries, threads
     from whet.report.html import write_report
     from whet.report.live import Live
@@ -117,12 +121,13 @@ def execute(
 
     refuse_many_processes()
     quiet_libraries()
-    folder = Path(out) if out is not None else _fresh(made.name)
-    config = described(made)
-    with _opened(folder, config, resume=resume, threads=threads()) as root, Interrupts() as interrupts:
+    config, environment = described(made), describe_environment(threads=threads())
+    with _opened(folder, config, environment, resume=resume) as root, Interrupts() as interrupts:
         names = [stage.name for stage, _ in made.preview()]
         results: list[tuple[Stage, Result]] = []
         with Live(0, made.name, plan=_planned(made), console=_console(shown=show)) as live:
+            root.hear = partial(_announce, live)
+            root.check_environment(environment)
             generator, result = made.generate(), None
             for number in range(1, len(names) + 1):
                 stage = next(generator) if result is None else generator.send(result)
@@ -158,24 +163,39 @@ def described(made: Plan) -> dict[str, Any]:
 
 
 def _pair(text: str) -> tuple[str, Any]:
-    import yaml
+    """One override as (dotted key, plain value)."""
+    found = read_override(text, problems=[])
+    assert found is not None, "a plan holds no override that is none"
+    path, node = found
+    return dotted(path), plain(node)
 
-    key, _, value = text.partition("=")
-    return key, yaml.safe_load(value)
 
-
-def _opened(folder: Path, config: Mapping[str, Any], *, resume: bool, threads: int) -> RunDir:
-    environment = describe_environment(threads=threads)
+def _opened(folder: Path, config: Mapping[str, Any], environment: Mapping[str, Any], *, resume: bool) -> RunDir:
     if not resume:
         return RunDir.create(folder, dict(config), origins={}, environment=environment)
     root = RunDir.open(folder, mode="resume")
     try:
         root.check_config(dict(config))
-        root.check_environment(environment)
     except BaseException:
         root.close()
         raise
     return root
+
+
+def _announce(live: Any, kind: str, details: Mapping[str, Any]) -> None:
+    """Warnings, and what became of rows that are not simply kept, above the display."""
+    if kind == "warning":
+        live.say("warning: " + "; ".join([details["text"], *details.get("changed", ())]))
+    elif kind == "data" and len(details["lines"]) > 1:
+        live.say(f"data: {'; '.join(details['lines'])}")
+
+
+def _place(made: Plan, out: str | Path | None, *, resume: bool) -> Path:
+    if out is not None:
+        return Path(out)
+    if resume:
+        raise ConfigError(f"--resume needs the run to go on with: --out FOLDER, as in --out runs/{made.name}-1")
+    return _fresh(made.name)
 
 
 def _fresh(name: str) -> Path:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from whet.build.check import check_data, check_model, check_reward
 from whet.config import Config, load
 from whet.data.config import DataConfig
 from whet.models.config import ModelConfig
@@ -43,15 +44,6 @@ def measure_command(model: str, settings: Sequence[str]) -> None:
     print_measured(model, config)
 
 
-def model_folder(name: str) -> str:
-    """A run's folder means its last trained model; anything else is a model's own name."""
-    from whet.launch import Run
-
-    if (Path(name) / "stages").is_dir():
-        return str(Run(Path(name)).model)
-    return str(Path(name) / "final") if (Path(name) / "final" / "config.out").is_file() else name
-
-
 def print_measured(model: str, config: MeasureConfig) -> None:
     """Sample, score, and print the table; `config.out` also gets it."""
     from rich.console import Console
@@ -68,6 +60,11 @@ def print_measured(model: str, config: MeasureConfig) -> None:
 
 def measured(model: str, config: MeasureConfig) -> Any:
     """The evaluation itself (`whet.eval.evaluate.Evaluation`)."""
+    where = DataConfig(path=config.data, max_rows=config.n, seed=config.seed)
+    judge = RewardConfig(function=config.reward)
+    check_model(model)
+    check_data(where, {})
+    check_reward(judge, {})
     from whet.build import data, models
     from whet.build.loops import quiet_libraries
     from whet.build.rewards import build_rewards
@@ -75,11 +72,11 @@ def measured(model: str, config: MeasureConfig) -> Any:
     from whet.rollout.torch_engine import TorchEngine
 
     quiet_libraries()
-    policy = models.policy(ModelConfig(path=model_folder(model)), seed=config.seed)
+    policy = models.policy(ModelConfig(path=model), seed=config.seed)
     renderer = data.renderer_of(policy)
-    where = DataConfig(path=config.data, max_rows=config.n, seed=config.seed)
     found, _ = data.tasks(where, policy, {}, lambda report: None)
     sampling = SamplingConfig(temperature=config.temperature, max_new_tokens=config.max_new_tokens)
-    reward = build_rewards([RewardConfig(function=config.reward)], {}, seed=config.seed, budget=16384, policy=policy)
+    reward = build_rewards([judge], {}, seed=config.seed, budget=16384, policy=policy)
+    reward.check(found)
     engine = TorchEngine(policy, sampling, renderer.stop_ids)
     return evaluate(engine, found[: config.n], renderer.prompt, reward, k=config.k, seed=config.seed)

@@ -11,14 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import yaml
-
 from whet.annotations import model_of
-from whet.config import Config, Loaded, keys_of, load
+from whet.config import Config, Loaded, contents, keys_of, load
 from whet.errors import ConfigError
 from whet.recipes import recipe
 from whet.recipes.stage import MakeConfig, Result, Stage, Stages, symbolic
 from whet.train.config import LoopConfig, OfflineConfig, OnlineConfig, RewardModelConfig, SupervisedConfig
+from whet.tree import Node, flow, plain, read_yaml
 from whet.words import listed, nearest
 
 LOOPS: Mapping[str, type[LoopConfig]] = {
@@ -27,6 +26,9 @@ LOOPS: Mapping[str, type[LoopConfig]] = {
     "offline": OfflineConfig,
     "online": OnlineConfig,
 }
+
+RECIPE_KEYS = ("recipe", "params", "overrides")
+"""The keys of a recipe's file."""
 
 Overrides = Sequence[str] | Mapping[str, Any]
 
@@ -74,70 +76,102 @@ def plan(target: str, overrides: Overrides = ()) -> Plan:
     return of_recipe(target, overrides)
 
 
-def of_recipe(name: str, overrides: Overrides = (), *, file: Path | None = None, given: Any = None) -> Plan:
-    """A recipe with its parameters; every override finds its place or is an error."""
+def of_recipe(name: str, overrides: Overrides = (), *, file: Path | None = None, given: Node | None = None) -> Plan:
+    """A recipe with its parameters; every override finds its place or is an error, all of them at once."""
     function = recipe.get(name)
     params_type: type[Config] = get_type_hints(function)["params"]
     mine, rest = _split(overrides, params_type)
     defaults = {f"file {file}": given} if given else None
-    params = load(params_type, defaults=defaults, overrides=mine)
+    problems: list[str] = []
+    try:
+        params = load(params_type, defaults=defaults, overrides=mine, name=f"recipe {name}")
+    except ConfigError as error:
+        problems += error.problems
+        params = load(params_type, overrides=placeholders(params_type))
 
     def generate() -> Stages:
         return function(params.value)
 
     stages = list(unrolled(generate))
-    made = Plan(
-        name=name,
-        params=params,
-        generate=generate,
-        overrides=_by_stage(rest, stages, name, params_type),
-        file=file,
-    )
-    made.preview()
+    placed = _by_stage(rest, stages, name, params_type, problems)
+    made = Plan(name=name, params=params, generate=generate, overrides=placed, file=file)
+    for stage in stages:
+        try:
+            made.loaded(stage)
+        except ConfigError as error:
+            problems += [f"stage {stage.name}: {text}" if len(stages) > 1 else text for text in error.problems]
+    if problems:
+        raise ConfigError(*problems)
     return made
+
+
+def placeholders(params_type: type[Config], given: Sequence[str] = ()) -> list[str]:
+    """`given`, and KEY=KEY in capitals for every other parameter that must be given."""
+    there = {text.partition("=")[0] for text in given}
+    missing = [key for key, field in params_type.model_fields.items() if field.is_required() and key not in there]
+    return [*given, *(f"{key}={key.upper()}" for key in missing)]
 
 
 def _of_file(path: Path, overrides: Overrides) -> Plan:
     if not path.is_file():
         raise ConfigError(f"{path} does not exist; give a recipe's name (whet list) or a YAML file that is there")
-    try:
-        head = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is no YAML: {str(error).splitlines()[0]}") from error
-    if not isinstance(head, dict):
-        raise ConfigError(f"{path} must hold a mapping with the key loop ({listed(list(LOOPS))}) or recipe")
-    if "recipe" in head:
-        return of_recipe(
-            str(head["recipe"]),
-            _joined(head.get("overrides", {}), overrides),
-            file=path,
-            given=head.get("params", {}),
-        )
-    loop = str(head.get("loop"))
-    if loop not in LOOPS:
+    problems: list[str] = []
+    head = read_yaml(contents(path), name=str(path), problems=problems)
+    if head.child("recipe"):
+        return _of_recipe_file(path, head, overrides, problems)
+    node = head.child("loop")
+    if node is None:
+        near = nearest("loop", head.value) or nearest("recipe", head.value)
         raise ConfigError(
-            f"{path}: loop is {loop!r}{nearest(str(loop), LOOPS)}; a loop's file names one of {listed(list(LOOPS))}"
+            f"{path} names neither a loop nor a recipe{near}; begin it with `loop: NAME`, of {listed(list(LOOPS))}, "
+            "or with `recipe: NAME` (whet recipe show NAME --stage STAGE writes such a file)"
         )
+    if node.value not in LOOPS:
+        raise ConfigError(
+            f"{node.place}: loop is {node.value!r}{nearest(str(node.value), LOOPS)}; a loop's file names one of "
+            f"{listed(list(LOOPS))}"
+        )
+    loop = str(node.value)
     loaded = load(LOOPS[loop], file=path, overrides=overrides)
 
     def generate() -> Stages:
-        yield Stage(name=str(loop), config=loaded.value)
+        yield Stage(name=loop, config=loaded.value)
 
     return Plan(name=path.stem, params=Loaded(value=Config(), origins={}), generate=generate, file=path)
 
 
-def _joined(saved: Mapping[str, Any], given: Overrides) -> Overrides:
-    flat = {f"{stage}.{key}": value for stage, keys in saved.items() for key, value in dict(keys).items()}
-    if not flat:
-        return given
-    if not isinstance(given, Mapping):
-        pairs = [text.partition("=") for text in given]
-        return [*(f"{key}={_text(value)}" for key, value in flat.items() if key not in {p[0] for p in pairs}), *given]
-    return {**flat, **given}
+def _of_recipe_file(path: Path, head: Node, overrides: Overrides, problems: list[str]) -> Plan:
+    """A file with a recipe's name, its parameters, and overrides of its stages, as a run folder keeps it."""
+    for key, node in head.children():
+        if key not in RECIPE_KEYS:
+            near = nearest(str(key), RECIPE_KEYS)
+            problems.append(f"{node.key_place}: {key}: there is no such key{near}; allowed here: {listed(RECIPE_KEYS)}")
+    named = head.child("recipe")
+    assert named is not None
+    if named.value not in recipe.names():
+        known = recipe.names()
+        problems.append(
+            f"{named.place}: no recipe is called {named.value!r}{nearest(str(named.value), known)}; there are: "
+            f"{listed(known)}"
+        )
+    if problems:
+        raise ConfigError(*problems)
+    saved = head.child("overrides")
+    return of_recipe(
+        str(named.value),
+        _joined(saved, overrides) if saved else overrides,
+        file=path,
+        given=head.child("params"),
+    )
 
 
-def _text(value: Any) -> str:
-    return yaml.safe_dump(value, default_flow_style=True).removesuffix("\n...\n").strip()
+def _joined(saved: Node, given: Overrides) -> Overrides:
+    """The overrides of a file under those given now."""
+    flat = {f"{stage}.{key}": plain(node) for stage, keys in saved.children() for key, node in keys.children()}
+    if isinstance(given, Mapping):
+        return {**flat, **given}
+    again = {text.partition("=")[0].strip() for text in given}
+    return [*(f"{key}={flow(value)}" for key, value in flat.items() if key not in again), *given]
 
 
 def _split(overrides: Overrides, params_type: type[Config]) -> tuple[Overrides, Overrides]:
@@ -155,12 +189,13 @@ def _split(overrides: Overrides, params_type: type[Config]) -> tuple[Overrides, 
     return first, [text for text in overrides if text not in first]
 
 
-def _by_stage(rest: Overrides, stages: Sequence[Stage], name: str, params_type: type[Config]) -> dict[str, Overrides]:
+def _by_stage(
+    rest: Overrides, stages: Sequence[Stage], name: str, params_type: type[Config], problems: list[str]
+) -> dict[str, Overrides]:
     """Overrides by stage; with a single stage its own keys need no prefix."""
     names = [stage.name for stage in stages]
     items = list(rest.items()) if isinstance(rest, Mapping) else [(text.partition("=")[0], text) for text in rest]
     out: dict[str, list[tuple[str, Any]]] = {}
-    problems: list[str] = []
     for key, value in items:
         root, _, inner = key.strip().partition(".")
         if root in names and inner:
@@ -169,8 +204,6 @@ def _by_stage(rest: Overrides, stages: Sequence[Stage], name: str, params_type: 
             out.setdefault(names[0], []).append((key, value))
         else:
             problems.append(_unplaced(key, name, stages, params_type))
-    if problems:
-        raise ConfigError("\n  ".join([f"{len(problems)} unknown keys:", *problems] if len(problems) > 1 else problems))
     if isinstance(rest, Mapping):
         return {stage: dict(pairs) for stage, pairs in out.items()}
     return {stage: [f"{key}={text.partition('=')[2]}" for key, text in pairs] for stage, pairs in out.items()}

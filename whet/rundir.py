@@ -22,7 +22,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
@@ -86,6 +86,8 @@ class RunDir:
         self._open: dict[str, int] = {}
         self._last_step: int | None = None
         self._journal: Journal | None = None
+        self.hear: Callable[[str, Row], None] | None = None
+        """Told of every event as it is written; stages made from this run tell the same one."""
         self.config: dict[str, Any] = {}
         self.origins: dict[str, str] = {}
         self.environment: dict[str, Any] = {}
@@ -222,6 +224,8 @@ class RunDir:
     def event(self, kind: str, **details: Any) -> None:
         """Note something that happened to the run, with the clock."""
         self.append("events", {"event": kind, "at": time.time(), "pid": os.getpid(), **details})
+        if self.hear is not None:
+            self.hear(kind, details)
 
     def sync(self) -> None:
         """Make every row durable; call it before a checkpoint is saved."""
@@ -321,8 +325,11 @@ class RunDir:
         """The run folder of a recipe's stage: created, or resumed if it is there with the same config."""
         path = self.path / "stages" / f"{number:02d}-{name}"
         if not (path / "config.json").is_file():
-            return RunDir.create(path, config, origins=origins, environment=self.environment, files=self._files)
+            stage = RunDir.create(path, config, origins=origins, environment=self.environment, files=self._files)
+            stage.hear = self.hear
+            return stage
         stage = RunDir.open(path, mode="resume", files=self._files)
+        stage.hear = self.hear
         try:
             stage.check_config(config)
         except RunError:

@@ -15,7 +15,7 @@ from whet.advantages.centre import centred
 from whet.advantages.returns import per_group
 
 
-@advantage
+@advantage(needs={"siblings"})
 @per_group
 def group_mean(rewards: Tensor) -> Tensor:
     """Each response's reward minus its siblings' and its own mean.

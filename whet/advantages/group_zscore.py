@@ -19,7 +19,7 @@ from whet.advantages.centre import centred
 from whet.advantages.returns import per_group
 
 
-@advantage
+@advantage(needs={"siblings"})
 @per_group
 def group_zscore(rewards: Tensor, *, ddof: Literal[0, 1] = 0, eps: Annotated[float, Field(ge=0)] = 1e-6) -> Tensor:
     """Each response's reward minus its siblings' and its own mean, in standard deviations.

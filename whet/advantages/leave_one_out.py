@@ -14,7 +14,7 @@ from whet.advantages.centre import centred
 from whet.advantages.returns import per_group
 
 
-@advantage
+@advantage(needs={"siblings"})
 @per_group
 def leave_one_out(rewards: Tensor) -> Tensor:
     """Each response's reward minus the mean of its siblings' without its own.

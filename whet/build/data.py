@@ -13,14 +13,16 @@ from whet.data.mismatch import mismatched
 from whet.data.readers import read_rows
 from whet.data.render import Renderer
 from whet.data.rows import Row, rows_of
-from whet.data.splits import split_rows
-from whet.errors import ConfigError
+from whet.data.splits import Overlap, overlap, overlap_of_tasks, split_rows
+from whet.errors import DataError
 from whet.models.policy import Decoder
 from whet.models.tokenizer import context_length
 from whet.types import Pair, Rating, Rollout, Task
 
 Item = TypeVar("Item")
 Objects = Mapping[str, Any]
+Note = Callable[[Report | Overlap], None]
+"""Told what became of a dataset's rows, and of prompts that are both learned from and held out."""
 LAB_ROWS = 2000
 """Rows drawn from a lab world where `data.max_rows` names no number."""
 
@@ -67,17 +69,31 @@ def tasks(
     config: DataConfig,
     decoder: Decoder,
     objects: Objects,
-    note: Callable[[Report], None],
+    note: Note,
     *,
     held: DataConfig | None = None,
 ) -> tuple[list[Task], list[Task]]:
     """(prompts to learn on, prompts held out: those of `held`, or the share `config.holdout`)."""
+    if held is not None:
+        learned = tasks(_whole(config), decoder, objects, note)[0]
+        rest = tasks(_whole(held), decoder, objects, note)[0]
+        _alarm(overlap_of_tasks(learned, rest), note)
+        return learned, rest
     if is_lab(config):
-        learned, rest = split_tasks(_lab_tasks(config), config)
-    else:
-        read = lambda r, renderer: dataset.tasks(r, config=config, renderer=renderer)  # noqa: E731
-        learned, rest = both(config, decoder, objects, note, read)
-    return learned, tasks(held, decoder, objects, note)[0] if held else rest
+        return split_tasks(_lab_tasks(config), config)
+    return both(
+        config, decoder, objects, note, lambda r, renderer: dataset.tasks(r, config=config, renderer=renderer)
+    )
+
+
+def _whole(config: DataConfig) -> DataConfig:
+    """The same dataset with nothing held out: what is held out comes from elsewhere."""
+    return config.model_copy(update={"holdout": 0.0})
+
+
+def _alarm(found: Overlap, note: Note) -> None:
+    if found.count:
+        note(found)
 
 
 def split_tasks(items: Sequence[Task], config: DataConfig) -> tuple[list[Task], list[Task]]:
@@ -87,7 +103,7 @@ def split_tasks(items: Sequence[Task], config: DataConfig) -> tuple[list[Task], 
 
 
 def _each(
-    part: Sequence[Row], read: Callable[[Sequence[Row]], tuple[list[Item], Report]], note: Callable[[Report], None]
+    part: Sequence[Row], read: Callable[[Sequence[Row]], tuple[list[Item], Report]], note: Note
 ) -> list[Item]:
     if not part:
         return []
@@ -103,17 +119,30 @@ def both(
     config: DataConfig,
     decoder: Decoder,
     objects: Objects,
-    note: Callable[[Report], None],
+    note: Note,
     read: Reader,
     *,
     held: DataConfig | None = None,
 ) -> tuple[list[Any], list[Any]]:
     """A dataset read one way, as (what is learned from, what is held out: `held`, or the share `config.holdout`)."""
     renderer = renderer_of(decoder)
-    learned, rest = split_rows(rows(config, objects), holdout=config.holdout, seed=config.seed)
+    learned, rest = _sides(config, objects, held, lambda found: read(found, renderer))
     if held is not None:
-        rest = rows(held, objects)
+        _alarm(overlap(learned, rest), note)
     return _each(learned, lambda r: read(r, renderer), note), _each(rest, lambda r: read(r, renderer), note)
+
+
+def _sides(
+    config: DataConfig, objects: Objects, held: DataConfig | None, read: Callable[[Sequence[Row]], Any]
+) -> tuple[list[Row], list[Row]]:
+    found = rows(config, objects)
+    if held is not None:
+        return found, rows(held, objects)
+    try:
+        return split_rows(found, holdout=config.holdout, seed=config.seed)
+    except DataError:
+        read(found)  # too few rows: what is wrong with the rows themselves is said first
+        raise
 
 
 def pair_trees(pairs: Sequence[Pair]) -> list[Tree]:
@@ -166,17 +195,12 @@ def trees(
     config: DataConfig,
     decoder: Decoder,
     objects: Objects,
-    note: Callable[[Report], None],
+    note: Note,
     *,
     kind: str,
     held: DataConfig | None = None,
 ) -> tuple[list[Tree], list[Tree]]:
     """A dataset as the trees that a shelf's losses learn from: (learned, held out)."""
-    if is_lab(config):
-        raise ConfigError(
-            f"{config.path} has prompts and demonstrations, but a {kind} needs pairs or labels: give a file of them "
-            "(the quickstart's stage `pairs` makes one)"
-        )
     read, grow = TREES[kind]
     learned, rest = both(config, decoder, objects, note, lambda r, to: read(r, to, config=config), held=held)
     return grow(learned), grow(rest) if rest else []

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from whet.errors import ConfigError
 from whet.models.config import ModelConfig
 from whet.models.io import load_policy, load_reward, load_value
+from whet.models.place import model_of
 from whet.models.policy import Decoder
 from whet.train.step import Reference
 
@@ -12,9 +12,9 @@ LAB = "lab:"
 
 
 def located(config: ModelConfig) -> ModelConfig:
-    """The same model with `lab:NAME` replaced by the embedded model's folder."""
+    """The same model with `lab:NAME` replaced by the embedded model's folder, and a run by the model it trained."""
     if not config.path.startswith(LAB):
-        return config
+        return config.model_copy(update={"path": model_of(config.path)})
     from whet.lab import base_model_path
 
     return config.model_copy(update={"path": str(base_model_path(config.path.removeprefix(LAB)))})
@@ -38,8 +38,6 @@ def critic(config: ModelConfig, *, seed: int) -> Decoder:
 def reference(given: ModelConfig | None, start: ModelConfig, learner: Decoder, *, seed: int) -> Reference:
     """The frozen model that a loss or KL compares with: the one named, the adapter's base, or a copy of the start."""
     if given is not None:
-        if given.lora is not None:
-            raise ConfigError("reference.lora is set, but a reference is not trained: give its folder alone")
         return Reference(model=policy(given, seed=seed).freeze())
     if start.lora is not None:
         return Reference(model=learner, adapter_off=True)

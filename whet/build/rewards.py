@@ -45,7 +45,8 @@ def journaled(reward: Combined, journal: Journal, step: int) -> Combined:
         tuple(
             replace(one, reward=Journaled(reward=one.reward, journal=journal, name=one.name, step=step))
             for one in reward.rewards
-        )
+        ),
+        needed=True,
     )
 
 

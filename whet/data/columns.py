@@ -72,6 +72,16 @@ def detect(columns: Iterable[str]) -> Layout:
     return found
 
 
+def columns_of(kinds: Iterable[Kind]) -> str:
+    """The layouts of these kinds, each by its columns.
+
+    >>> columns_of(["preference", "ranking"])
+    'chosen + rejected, or prompt + responses + scores, or prompt + responses + ranks'
+    """
+    wanted = set(kinds)
+    return ", or ".join(dict.fromkeys(" + ".join(each.required) for each in LAYOUTS if each.kind in wanted))
+
+
 def misspelt(names: Iterable[str]) -> str:
     """Columns that no layout has but that look like one it has: `chosn (did you mean chosen?)`."""
     known = {name for layout in LAYOUTS for name in layout.required}

@@ -7,15 +7,16 @@ chosen answers) and ratings (chosen 1, rejected 0); rankings give pairs.
 
 from __future__ import annotations
 
+import bisect
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from whet.data.columns import Detected, Layout, detect, misspelt
+from whet.data.columns import Detected, Layout, columns_of, detect, misspelt
 from whet.data.config import DataConfig
 from whet.data.example import Example, Kind
-from whet.data.fit import Fitted, fit
+from whet.data.fit import Fitted, fit, tails
 from whet.data.intake import Intake, Report
 from whet.data.messages import user
 from whet.data.render import Renderer, plain_prompt
@@ -50,7 +51,7 @@ def tasks(rows: Rows, *, config: DataConfig, renderer: Renderer | None = None) -
         task = _task(example, chats=renderer is None or renderer.chats)
         if renderer is None:
             return [task]
-        return [task] if _fits(renderer, task, example, intake) else []
+        return _fitting(renderer, task, example, intake)
 
     return _read(rows, config, _ASKED, "prompts", make)
 
@@ -133,8 +134,7 @@ def steps(rows: Rows, renderer: Renderer, *, config: DataConfig, separator: str 
         rollout, ends = renderer.steps(renderer.prompt(task), texts, separator=separator, task_id=example.id)
         limit = config.max_length or renderer.context
         if limit is not None and len(rollout.tokens) > limit:
-            _too_long(config, example, len(rollout.tokens), limit)
-            intake.overlong.append(example.where)
+            _too_long(intake, example, len(rollout.tokens), limit)
             return []
         intake.count("unknown", renderer.count_unknown(rollout.tokens))
         return [Rating(id=example.id, rollout=rollout, steps=tuple(zip(ends, example.numbers, strict=True)))]
@@ -176,8 +176,8 @@ def _layout(stream: Iterator[Row], kinds: Sequence[Kind], wanted: str) -> tuple[
             if layout.kind not in kinds:
                 near = misspelt(row.columns)
                 raise DataError(
-                    f"{row.where} has the columns {listed(list(row.columns))}, which are of kind {layout.kind}"
-                    f"{near and '; ' + near}; {wanted} can be made of {listed(list(kinds))}"
+                    f"{row.where} has the columns {listed(list(row.columns))}, of which no {wanted} can be made"
+                    f"{near and ': ' + near}; {wanted} need {columns_of(kinds)}"
                 )
             return layout, head
     if not head:
@@ -232,8 +232,8 @@ def _asked(example: Example) -> tuple[Message, ...]:
     return turns[:last]
 
 
-def _fits(renderer: Renderer, task: Task, example: Example, intake: Intake) -> bool:
-    """False, and counted, where the prompt leaves no room for an answer."""
+def _fitting(renderer: Renderer, task: Task, example: Example, intake: Intake) -> list[Task]:
+    """The task, or what `config.overlong` makes of a prompt that leaves no room for an answer; counted."""
     config = intake.config
     ids = renderer.prompt(task)
     if not ids:
@@ -242,24 +242,41 @@ def _fits(renderer: Renderer, task: Task, example: Example, intake: Intake) -> b
     limit = config.max_prompt or (whole - 1 if whole is not None else None)
     intake.count("unknown", renderer.count_unknown(ids))
     if limit is None or len(ids) <= limit:
-        return True
-    _too_long(config, example, len(ids), limit)
-    intake.overlong.append(example.where)
-    return False
+        return [task]
+    shorter = _cut(renderer, task, limit) if config.overlong == "keep_end" else None
+    if shorter is not None:
+        intake.count("trimmed")
+        return [shorter]
+    _too_long(intake, example, len(ids), limit)
+    return []
 
 
-def _too_long(config: DataConfig, example: Example, size: int, limit: int) -> None:
-    if config.overlong == "error":
+def _cut(renderer: Renderer, task: Task, limit: int) -> Task | None:
+    """The task with the end of its prompt: a text without its first letters, a conversation without its first turns."""
+
+    def fits(messages: Sequence[Message]) -> bool:
+        return len(renderer.prompt(replace(task, messages=tuple(messages)))) <= limit
+
+    if not task.plain:
+        return next((replace(task, messages=turns) for turns in tails(task.messages) if fits(turns)), None)
+    text = task.messages[-1]["content"]
+    first = bisect.bisect_left(range(len(text)), True, key=lambda k: fits(user(text[k:])))
+    return replace(task, messages=user(text[first:])) if first < len(text) else None
+
+
+def _too_long(intake: Intake, example: Example, size: int, limit: int) -> None:
+    """Count a row that is left out, or refuse it."""
+    if intake.config.overlong == "error":
         raise DataError(
             f"{example.where} has {size} tokens, and at most {limit} fit; shorten it, or set data.overlong=drop"
         )
+    intake.overlong.append(f"{example.where} with {size} tokens where {limit} fit")
 
 
 def _settle(fitted: Fitted, example: Example, intake: Intake, renderer: Renderer) -> bool:
     """Count what fitting did; false where nothing is left to learn from."""
     if not fitted.rollouts:
-        _too_long(intake.config, example, fitted.size, fitted.limit or 0)
-        intake.overlong.append(example.where)
+        _too_long(intake, example, fitted.size, fitted.limit or 0)
         return False
     for name in ("trimmed", "split", "last_turn", "rewritten", "control_text"):
         intake.count(name, int(getattr(fitted, name)))

@@ -119,11 +119,12 @@ def _cut_turns(example: Example, renderer: Renderer, limit: int) -> Fitted | Non
 def _shorter(example: Example) -> list[Example]:
     """The example without its oldest exchange, without its two oldest, and so on, down to the last question."""
     if example.prompt:
-        return [replace(example, prompt=turns) for turns in _tails(example.prompt)]
-    return [replace(example, answers=(turns,)) for turns in _tails(example.answers[0])]
+        return [replace(example, prompt=turns) for turns in tails(example.prompt)]
+    return [replace(example, answers=(turns,)) for turns in tails(example.answers[0])]
 
 
-def _tails(turns: tuple[Message, ...]) -> list[tuple[Message, ...]]:
+def tails(turns: tuple[Message, ...]) -> list[tuple[Message, ...]]:
+    """The turns without the oldest exchange, without the two oldest, and so on; the system's message stays."""
     system = turns[:1] if turns[0]["role"] == "system" else ()
     begins = [k for k, m in enumerate(turns) if m["role"] == "user" and k > len(system)]
     return [system + turns[k:] for k in begins]

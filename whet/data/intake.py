@@ -98,7 +98,7 @@ class Intake:
                 share = (
                     f"{len(places)} of {self.read} rows are {words} (first: {places[0]}); at most {limit:.0%} may be"
                 )
-                raise DataError(f"{share}: {_ADVICE[name]}, or raise data.{name}_limit")
+                raise DataError(f"{share}: {self._advice(name)}, or raise data.{name}_limit")
         if not kept:
             raise DataError(f"no row is left of {self.read} read" if self.read else "the dataset has no rows")
         return Report(
@@ -113,6 +113,12 @@ class Intake:
             **self.counts,
         )
 
+    def _advice(self, name: str) -> str:
+        if name == "identical":
+            return "remove them"
+        raised = "raise data.max_length, " if self.config.max_length is not None else ""
+        return f"shorten them, {raised}set data.overlong=keep_end (cuts prompts from the left) or split (texts)"
+
     def _check_bad(self, *, more: bool) -> None:
         limit = self.config.max_bad_rows
         if len(self.refused) <= limit:
@@ -121,12 +127,6 @@ class Intake:
         tail = "\n  …" if more or len(self.refused) > LISTED else ""
         many = f"at least {len(self.refused)} rows are" if more else _rows(len(self.refused))
         raise DataError(f"{many} bad, and data.max_bad_rows allows {limit}; mend them or raise it:\n{shown}{tail}")
-
-
-_ADVICE = {
-    "overlong": "raise data.max_length, set data.overlong=keep_end (cuts prompts from the left) or split (texts)",
-    "identical": "remove them",
-}
 
 
 def _rows(count: int) -> str:

@@ -34,10 +34,15 @@ _LABELLED = re.compile(r"(.*\S)\s*\t\s*([+-]?\d+(?:\.\d+)?)\s*")
 
 def read_rows(config: DataConfig) -> Iterator[Row]:
     """Every row of a dataset in order, also those with a fault; `config.max_rows` ends the reading."""
-    sources: list[tuple[Path | None, str]] = [_source(path, config.split) for path in config.paths]
-    labels = _labels([path for path, _ in sources if path is not None])
-    streams = (_hub(given, config.split) if path is None else _file(path, labels[path]) for path, given in sources)
+    found = sources(config)
+    labels = _labels([path for path, _ in found if path is not None])
+    streams = (_hub(given, config.split) if path is None else _file(path, labels[path]) for path, given in found)
     return itertools.islice(itertools.chain.from_iterable(streams), config.max_rows)
+
+
+def sources(config: DataConfig) -> list[tuple[Path | None, str]]:
+    """The file of each path, or None where it is a name on the hub; a file that is not there is an error."""
+    return [_source(path, config.split) for path in config.paths]
 
 
 def _source(given: str, split: str) -> tuple[Path | None, str]:

@@ -14,7 +14,7 @@ from typing import Any
 from whet.data.messages import is_transcript, read_messages, read_transcript
 from whet.data.rows import Row, RowFault
 from whet.errors import DataError
-from whet.types import Message
+from whet.types import Message, Task
 
 _OPENERS = ("prompt", "messages", "conversations", "question", "problem", "instruction", "chosen", "text")
 
@@ -34,7 +34,8 @@ def split_rows(rows: Iterable[Row], *, holdout: float, seed: int) -> tuple[list[
     if 0.0 < holdout < 1.0 and not (train and held):
         side = "to train on" if not train else "held out"
         raise DataError(
-            f"data.holdout={holdout} of {len(train) + len(held)} rows leaves none {side}; give more rows, or set data.holdout=0"
+            f"data.holdout={holdout} of {len(train) + len(held)} rows leaves none {side}; give more rows or another "
+            "share, or hold none out with data.holdout=0"
         )
     return train, held
 
@@ -83,7 +84,21 @@ class Overlap:
 
 def overlap(train: Iterable[Row], test: Iterable[Row]) -> Overlap:
     """The prompts that are in both."""
-    seen = {opening(row): row.where for row in train}
+    return shared(((opening(row), row.where) for row in train), ((opening(row), row.where) for row in test))
+
+
+def overlap_of_tasks(train: Iterable[Task], test: Iterable[Task]) -> Overlap:
+    """The same for prompts that are tasks already."""
+    return shared(map(_placed, train), map(_placed, test))
+
+
+def shared(train: Iterable[tuple[str, str]], test: Iterable[tuple[str, str]]) -> Overlap:
+    """The texts that are on both sides, of (text, place)."""
+    seen = dict(train)
     rows = list(test)
-    both = [(seen[opening(row)], row.where) for row in rows if opening(row) in seen]
+    both = [(seen[text], where) for text, where in rows if text in seen]
     return Overlap(count=len(both), of=len(rows), places=tuple(both[:3]))
+
+
+def _placed(task: Task) -> tuple[str, str]:
+    return _spoken(task.messages), str(task.meta.get("where", task.id))

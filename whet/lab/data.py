@@ -40,10 +40,16 @@ def task_of(world: str, draft: Draft) -> Task:
     )
 
 
-def stream(world: str, split: str, seed: int) -> Iterator[Task]:
-    """Endless tasks of one split, repeats included, the same for the same seed."""
+def check_split(world: str, split: str) -> None:
+    """An unknown world or split is an error that lists the known ones."""
+    find_world(world)
     if split not in SPLITS:
         raise ConfigError(f"there is no split {split!r} of lab world {world!r}: choose one of {', '.join(SPLITS)}")
+
+
+def stream(world: str, split: str, seed: int) -> Iterator[Task]:
+    """Endless tasks of one split, repeats included, the same for the same seed."""
+    check_split(world, split)
     found, rng = find_world(world), Random(f"{world}/{split}/{seed}")
     while True:
         draft = found.draw(rng)

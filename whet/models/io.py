@@ -12,8 +12,6 @@ A score head opens with `AutoModelForSequenceClassification` (num_labels=1) wher
 from __future__ import annotations
 
 import copy
-import json
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,19 +25,17 @@ from torch import nn
 from whet.errors import ModelError
 from whet.models import lora
 from whet.models.config import ModelConfig
+from whet.models.place import base_of
 from whet.models.policy import Decoder
 from whet.models.prove import prove
 from whet.models.tokenizer import check_vocabulary, distinct_pad, first_line, load_tokenizer, require_stop, stop_ids
-
-HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-ADAPTER = "adapter_config.json"
 
 
 def load_policy(config: ModelConfig, seed: int = 0) -> Decoder:
     """The language model of a folder or hub name, proved and ready to train; `seed` draws a fresh adapter."""
     from transformers import AutoModelForCausalLM
 
-    base = _base(config.path)
+    base = base_of(config.path)
     hf = _weights(AutoModelForCausalLM, base, config, kind="language model", fresh=())
     decoder = _finish(Decoder(hf, tokenizer=load_tokenizer(config.path, stop=config.stop)), config, base, seed)
     decoder.stop_ids = require_stop(decoder.tokenizer, _generation(base), config.path)
@@ -50,7 +46,7 @@ def load_policy(config: ModelConfig, seed: int = 0) -> Decoder:
 
 def load_reward(config: ModelConfig, seed: int = 0) -> Decoder:
     """A reward model: the folder's own score head, or one drawn from `seed` with std 1/(h+1) on a language model."""
-    base = _base(config.path)
+    base = base_of(config.path)
     own_head = _is_classifier(base)
     hf, score = _classifier(base, config, own_head=own_head)
     decoder = Decoder(hf, tokenizer=load_tokenizer(config.path, stop=config.stop))
@@ -65,7 +61,7 @@ def load_value(config: ModelConfig, seed: int = 0) -> Decoder:
 
     The head is the folder's own; else a reward model's score head with bias 0; else drawn from `seed`.
     """
-    base = _base(config.path)
+    base = base_of(config.path)
     score: nn.Linear | None = None
     if _is_classifier(base):
         whole, score = _classifier(base, config, own_head=True)
@@ -165,20 +161,6 @@ def _saved_heads(decoder: Decoder, path: str) -> Decoder:
 
 def _file(head: str) -> str:
     return f"{head}_head.safetensors"
-
-
-def _base(path: str) -> str:
-    """The folder or hub name that holds the weights: an adapter's base, else `path` itself; checked to exist."""
-    folder = Path(path).expanduser()
-    if not folder.exists():
-        if HUB_NAME.fullmatch(path):
-            return path
-        raise ModelError(f"{path} is no folder and no hub name like owner/name; give the path of a model folder")
-    if (folder / ADAPTER).exists():
-        return _base(str(json.loads((folder / ADAPTER).read_text())["base_model_name_or_path"]))
-    if not (folder / "config.json").exists():
-        raise ModelError(f"{path} is no model: it has no config.json; give a folder as written by save_pretrained")
-    return path
 
 
 def _config(base: str) -> Any:

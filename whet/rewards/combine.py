@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from whet.errors import ConfigError
+from whet.errors import ConfigError, RewardError
 from whet.rewards.functions import FunctionReward
 from whet.types import Group, Reward, Score, Task
 
@@ -25,9 +25,11 @@ class Combined:
     """Σ weight · part over the rewards that apply to an answer; none of them is unscorable, not 0.
 
     Each part stands unweighted under its name in `Score.parts`; parts that a reward made itself under `name/part`.
+    `needed` makes it an error where none applies to any answer: nothing could be learned from such a step.
     """
 
     rewards: tuple[Weighted, ...]
+    needed: bool = False
 
     def __post_init__(self) -> None:
         names = [one.name for one in self.rewards]
@@ -38,16 +40,25 @@ class Combined:
     def check(self, tasks: Sequence[Task]) -> None:
         """Refuse data without the columns that a reward's function asks for, before anything runs."""
         for one in self.rewards:
-            if isinstance(one.reward, FunctionReward):
+            if isinstance(one.reward, FunctionReward) and tasks:
                 one.reward.check(tasks)
 
     async def __call__(self, groups: Sequence[Group]) -> list[Group]:
         judged = await asyncio.gather(*(one.reward(groups) for one in self.rewards))
         names = [(one.name, one.weight) for one in self.rewards]
-        return [
+        scored = [
             group.scored([combine(names, parts) for parts in zip(*(same[i].scores for same in judged), strict=True)])
             for i, group in enumerate(groups)
         ]
+        scores = [score for group in scored for score in group.scores]
+        if self.needed and scores and all(score is None or score.value is None for score in scores):
+            said = " and ".join(name for name, _ in names)
+            raise RewardError(
+                f"{said} gave None for all {len(scores)} answers of the step, the first to task {groups[0].task.id!r}, "
+                "so there is nothing to learn from; None means that a reward does not apply, so give a number where it "
+                "does"
+            )
+        return scored
 
 
 def combine(names: Sequence[tuple[str, float]], scores: Sequence[Score | None]) -> Score:

@@ -21,10 +21,8 @@ def load_function(path: str) -> Callable[..., Any]:
     >>> load_function("math:sqrt")(9.0)
     3.0
     """
-    place, colon, name = path.rpartition(":")
-    if not colon or not place or not name:
-        raise ConfigError(f"{path!r} is no import path of a function; write FILE.py:NAME or PACKAGE.MODULE:NAME")
-    module = _from_file(Path(place), path) if place.endswith(".py") else _from_package(place, path)
+    place, name = check_place(path)
+    module = _from_file(Path(place)) if place.endswith(".py") else _from_package(place, path)
     found: Any = module
     for part in name.split("."):
         if not hasattr(found, part):
@@ -37,16 +35,25 @@ def load_function(path: str) -> Callable[..., Any]:
     return found
 
 
+def check_place(path: str) -> tuple[str, str]:
+    """(file or module, function) of an import path; a file must be there, and nothing is run."""
+    place, colon, name = path.rpartition(":")
+    if not colon or not place or not name:
+        raise ConfigError(f"{path!r} is no import path of a function; write FILE.py:NAME or PACKAGE.MODULE:NAME")
+    file = Path(place)
+    if place.endswith(".py") and not file.is_file():
+        folder = file.parent
+        names = [p.name for p in folder.glob("*.py")] if folder.is_dir() else []
+        raise ConfigError(f"there is no file {place!r}{nearest(file.name, names)}, which {path!r} names")
+    return place, name
+
+
 def _callables(module: Any) -> list[str]:
     return sorted(name for name in dir(module) if not name.startswith("_") and callable(getattr(module, name, None)))
 
 
-def _from_file(file: Path, path: str) -> ModuleType:
+def _from_file(file: Path) -> ModuleType:
     """Run a file as a module of its own; what stands beside it can be imported from it."""
-    if not file.is_file():
-        folder = file.parent
-        names = [p.name for p in folder.glob("*.py")] if folder.is_dir() else []
-        raise ConfigError(f"there is no file {str(file)!r}{nearest(file.name, names)}, which {path!r} names")
     file = file.resolve()
     name = f"whet_reward_{hashlib.sha256(str(file).encode()).hexdigest()[:12]}"
     spec = importlib.util.spec_from_file_location(name, file)

@@ -1,0 +1,164 @@
+"""What a configuration asks for that cannot be: found before a folder is made or a model loaded. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from whet.advantages import advantage
+from whet.data.config import DataConfig
+from whet.data.readers import sources
+from whet.errors import ConfigError, WhetError
+from whet.losses import preference_loss, rating_loss
+from whet.models.config import ModelConfig
+from whet.models.place import base_of, model_of
+from whet.registry import Shelf
+from whet.rewards import reward
+from whet.rewards.config import RewardConfig
+from whet.rewards.loading import check_place
+from whet.train.config import LoopConfig, OfflineConfig, OnlineConfig, PassConfig
+
+LAB, MODEL, CODE = "lab:", "model:", "code:"
+LATER = "${"
+"""How a value begins that an earlier stage will make."""
+
+Objects = Mapping[str, Any]
+
+
+def check(config: LoopConfig, objects: Objects) -> None:
+    """Refuse what cannot be: every problem of the options in one error, then names and files that are not there."""
+    problems = [*_held_out(config), *_loss(config), *_online(config)]
+    missing: list[WhetError] = []
+    for find in _places(config, objects):
+        try:
+            find()
+        except ConfigError as error:
+            problems += error.problems
+        except WhetError as error:
+            missing.append(error)
+    if problems:
+        raise ConfigError(*problems)
+    if missing:
+        raise missing[0]
+
+
+def _places(config: LoopConfig, objects: Objects) -> Iterator[Callable[[], None]]:
+    """A check for every name of a model, dataset or reward."""
+    yield lambda: check_data(config.data, objects)
+    if config.eval.data is not None:
+        yield lambda data=config.eval.data: check_data(data, objects)
+    critic = config.critic.model if isinstance(config, OnlineConfig) and config.critic else None
+    reference = config.reference if isinstance(config, OnlineConfig | OfflineConfig) else None
+    for model in (config.model, critic, reference):
+        if model is not None:
+            yield lambda model=model: check_model(model.path)
+    for one in config.rewards if isinstance(config, OnlineConfig) else ():
+        yield lambda one=one: check_reward(one, objects)
+
+
+def check_model(path: str) -> None:
+    """A model's folder, or a name on the hub or in the lab."""
+    if path.startswith(LAB):
+        from whet.lab import base_model_path
+
+        base_model_path(path.removeprefix(LAB))
+    elif not path.startswith(LATER):
+        base_of(model_of(path))
+
+
+def check_data(config: DataConfig, objects: Objects) -> None:
+    """Files that are there, or a name on the hub or in the lab."""
+    path = config.path
+    if isinstance(path, str) and path.startswith(LAB):
+        from whet.lab.data import check_split
+
+        worlds, _, split = path.removeprefix(LAB).partition("/")
+        for world in worlds.split("+"):
+            check_split(world, split or "train")
+    elif isinstance(path, str) and path.startswith(CODE):
+        _check_given(path, objects, "data")
+    elif not any(one.startswith(LATER) for one in config.paths):
+        sources(config)
+
+
+def check_reward(config: RewardConfig, objects: Objects) -> None:
+    """A function's file, a built-in's name and options, a reward model's folder, or a lab world."""
+    name = config.function
+    if name.startswith(CODE):
+        _check_given(name, objects, "reward")
+    elif name.startswith(MODEL):
+        check_model(name.removeprefix(MODEL))
+    elif name.startswith(LAB):
+        from whet.lab.worlds import world
+
+        world(name.removeprefix(LAB))
+    elif ":" in name:
+        check_place(name)
+    else:
+        if name not in reward.names() and Path(name.partition("::")[0]).suffix == ".py":
+            raise ConfigError(f"the reward {name!r} is a file without a function; write {name}:FUNCTION")
+        reward.check(name, config.options)
+
+
+def _check_given(name: str, objects: Objects, what: str) -> None:
+    if name not in objects:
+        raise ConfigError(
+            f"the {what} {name!r} was given in Python and no file holds it; start the run again from Python, or name a "
+            "file"
+        )
+
+
+def _held_out(config: LoopConfig) -> Iterator[str]:
+    best, nothing = config.checkpoint.best, config.data.holdout == 0 and config.eval.data is None
+    if best is not None and nothing:
+        yield (
+            f"checkpoint.best is {best}, but nothing is held out to measure it on: set data.holdout or eval.data, or "
+            "leave it out"
+        )
+
+
+def _loss(config: LoopConfig) -> Iterator[str]:
+    """What the method of a loop over a dataset asks of the other options."""
+    choice = getattr(config, "loss", None)
+    if not isinstance(config, PassConfig) or choice is None:
+        return
+    if isinstance(config.data.path, str) and config.data.path.startswith(LAB):
+        yield (
+            f"{config.data.path} has prompts and demonstrations, but {choice.name} needs pairs or labels: give a file "
+            "of them (the quickstart's stage `pairs` makes one)"
+        )
+    if isinstance(config, OfflineConfig) and config.reference is not None:
+        shelf: Shelf = next(s for s in (preference_loss, rating_loss) if choice.name in s.names())
+        if "reference" not in shelf.entry(choice.name).declarations.get("needs", ()):
+            yield f"reference is given, but {choice.name} looks at none: leave it out"
+        yield from _untrained(config.reference, "reference")
+
+
+def _untrained(model: ModelConfig, key: str) -> Iterator[str]:
+    if model.lora is not None:
+        yield f"{key}.lora is set, but a {key} is not trained: give its folder alone"
+
+
+def _online(config: LoopConfig) -> Iterator[str]:
+    """What the advantage and the KL ask of the other options."""
+    if not isinstance(config, OnlineConfig):
+        return
+    name, needs = config.advantage.name, advantage.entry(config.advantage.name).declarations.get("needs", ())
+    if "siblings" in needs and config.group < 2:
+        yield (
+            f"advantage {name} compares the responses to one prompt, but group is {config.group}: set group=2 or more, "
+            "or choose an advantage with a critic (whet run ppo)"
+        )
+    if "value" in needs and config.critic is None:
+        yield f"advantage {name} needs values: set critic, as in critic=true or critic.trunk=shared"
+    if "value" not in needs and config.critic is not None:
+        yield f"critic is given, but advantage {name} looks at no values: leave it out, or choose advantage=gae"
+    if config.critic is not None and config.critic.trunk == "shared" and config.critic.model is not None:
+        yield "critic.model is given, but critic.trunk=shared puts the values on the policy: leave one of them out"
+    if config.reference is not None:
+        if config.kl.coef == 0:
+            yield "reference is given, but kl.coef is 0, so nothing looks at it: set kl.coef or leave it out"
+        yield from _untrained(config.reference, "reference")
+    if not config.rewards:
+        yield "rewards is empty, so there is nothing to learn from: name one, as in rewards=[{function: my.py:score}]"
