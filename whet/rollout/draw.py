@@ -38,33 +38,32 @@ def draw_tokens(
     >>> round(mass.exp().item(), 4)
     0.8
     """
-    kept = scores[:, :vocabulary]
-    if sampling.greedy:
-        token = kept.argmax(dim=1)
-        logprob = kept.gather(1, token[:, None])[:, 0] - scores.logsumexp(dim=1)
-        return token, logprob, logprob
-    if sampling.truncates:
-        least = threshold(kept, top_k=sampling.top_k, top_p=sampling.top_p, min_p=sampling.min_p)
-        kept = kept.masked_fill(kept < least[:, None], float("-inf"))
-    token, kept_total = _two_stages(kept, seed, index)
+    rows, blocks = scores.shape[0], -(-vocabulary // BLOCK)
+    # log-probabilities are differences of scores: taken below the greatest one they keep the digits that matter
+    greatest = scores[:, :vocabulary].amax(dim=1, keepdim=True)
+    below = scores.new_full((rows, blocks * BLOCK), float("-inf"))
+    known = below[:, :vocabulary]
+    torch.sub(scores[:, :vocabulary], greatest, out=known)
     cut = sampling.truncates or vocabulary < scores.shape[1]
-    total = scores.logsumexp(dim=1) if cut else kept_total
-    logprob = kept.gather(1, token[:, None])[:, 0] - total
-    return token, logprob, kept_total - total if cut else None
+    total = (scores - greatest).logsumexp(dim=1) if cut or sampling.greedy else None
+    if sampling.greedy:
+        assert total is not None
+        return known.argmax(dim=1), -total, -total
+    if sampling.truncates:
+        least = threshold(known, top_k=sampling.top_k, top_p=sampling.top_p, min_p=sampling.min_p)
+        known.masked_fill_(known < least[:, None], float("-inf"))
+    token, kept = _two_stages(below.view(rows, blocks, BLOCK), seed, index)
+    drawn = below.gather(1, token[:, None])[:, 0]
+    return (token, drawn - kept, None) if total is None else (token, drawn - total, kept - total)
 
 
-def _two_stages(kept: Tensor, seed: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-    """(token, log Σ exp kept), `[n]` each; ids that are cut have score -inf."""
-    rows, width = kept.shape
-    blocks = -(-width // BLOCK)
-    greatest = kept.amax(dim=1, keepdim=True)
-    weight = kept.new_full((rows, blocks * BLOCK), float("-inf"))
-    torch.sub(kept, greatest, out=weight[:, :width])
-    by_block = weight.view(rows, blocks, BLOCK)
-    mass = by_block.exp().sum(dim=2)
+def _two_stages(below: Tensor, seed: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores by block `[n, blocks, BLOCK]`, 0 at most and -inf where cut → (token, log Σ exp), `[n]` each."""
+    rows, blocks, _ = below.shape
+    mass = below.exp().sum(dim=2)
     # ids count up from 0, blocks count down from -2: no counter of the noise is used twice
-    block = (mass.log() + gumbel(seed, index, -2 - torch.arange(blocks, device=kept.device))).argmax(dim=1)
-    inside = by_block[torch.arange(rows, device=kept.device), block]
-    ids = block[:, None] * BLOCK + torch.arange(BLOCK, device=kept.device)
+    block = (mass.log() + gumbel(seed, index, -2 - torch.arange(blocks, device=below.device))).argmax(dim=1)
+    inside = below[torch.arange(rows, device=below.device), block]
+    ids = block[:, None] * BLOCK + torch.arange(BLOCK, device=below.device)
     place = (inside + gumbel(seed, index, ids)).argmax(dim=1)
-    return block * BLOCK + place, greatest[:, 0] + mass.sum(dim=1).log()
+    return block * BLOCK + place, mass.sum(dim=1).log()
