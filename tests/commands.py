@@ -54,6 +54,8 @@ def score(prompts, completions, **columns):
             raise KeyError("no such answer")
         if one == "nan":
             values[1] = float("nan")
+        if one == "none":
+            values = [None for _ in values]
         if one == "short":
             values = values[1:]
     return values

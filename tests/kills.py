@@ -196,6 +196,19 @@ def law(root: str, case: str) -> dict[str, list[str]]:
     return json.loads((place / "said.json").read_text())
 
 
+def unjudged(root: str, case: str) -> list[dict[str, Any]]:
+    """The metrics of a run in which no step has answers to compare."""
+    folder = Path(root) / case / "sparse"
+    folder.mkdir(parents=True, exist_ok=True)
+    made = loop_cases.CASES[case]
+    code = in_child(
+        lambda: loop_cases.drive(loop_cases.sparse(made(Path(root) / "model")), folder / "run"), folder / "said"
+    )
+    assert code == 0, (folder / "said").read_text()
+    rows = (folder / "run" / "stages" / "01-loop" / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(row) for row in rows]
+
+
 def with_another_clock(root: str, case: str) -> dict[str, Any]:
     """The run once more under a clock that goes back an hour at each look: what differs."""
     events(root, case)

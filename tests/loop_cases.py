@@ -173,6 +173,18 @@ def ppo(model: Path) -> Case:
     )
 
 
+def choosy(task: object, rollout: Any) -> float | None:
+    """No judgement of every other answer."""
+    return None if rollout.index % 2 else 0.1 * rollout.length
+
+
+def sparse(made: Case) -> Case:
+    """The same run with groups of two of which one is judged: no answer has another to be compared with."""
+    rewards = (RewardConfig(function="code:choosy"),)
+    config = made.config.model_copy(update={"group": 2, "rewards": rewards})
+    return Case(config=config, objects={**made.objects, "code:choosy": choosy})
+
+
 def moody(model: Path, counter: Path) -> Case:
     """A reward that answers otherwise each time it is asked."""
     return _online(model, {"moody": counting(counter)}, data=DataConfig(path="code:data"))

@@ -109,7 +109,9 @@ def test_a_reward_that_fails_in_step_3_leaves_step_2_saved(root: str, act: str) 
 
 
 def test_a_failed_reward_once_mended_goes_on_as_if_it_had_not(root: str, whole: dict[str, Any]) -> None:
-    outcome = forge().ask("commands:disturbed", root=root, name="mended", plan={"3": ["raise"]})
+    """None for every answer teaches nothing; what the failed step answered is not held against the mended one."""
+    outcome = forge().ask("commands:disturbed", root=root, name="mended", plan={"3": ["none"]})
+    assert outcome["code"] == 4 and "None for all 4 answers" in last_line(outcome)
     resumed_is_whole(outcome, whole)
 
 

@@ -113,6 +113,13 @@ def test_a_step_that_fails_half_way_saves_nothing_of_itself(root: str) -> None:
     assert outcome["different"] == [], outcome
 
 
+@pytest.mark.parametrize("case", ["grpo", "ppo"])
+def test_a_step_without_answers_to_compare_is_skipped_and_counted(root: str, case: str) -> None:
+    rows = forge().ask("kills:unjudged", root=root, case=case)
+    assert [row["skipped"] for row in rows] == [2.0 if case == "ppo" else 1.0] * 5
+    assert all(row["unscorable"] == 6.0 and "policy/lr" not in row for row in rows)
+
+
 # ------------------------------------------------------------------------------------------------------------- scores
 
 
@@ -160,7 +167,7 @@ def ask(reward: Any, asked: Sequence[Group]) -> list[Group]:
 def test_scores_are_replayed_as_they_were(tmp_path: Path) -> None:
     """All of them, those that are None included, in another process (a journal read anew), without a call."""
     reward, journal = Fickle(), Journal(tmp_path / "j", writable=True)
-    made = Journaled(reward=reward, journal=journal, name="r", step=3)
+    made = Journaled(reward=reward, journal=journal, step=3)
     first = ask(made, groups("x", "yy"))
     assert first[0].scores[0] == Score(value=1.1, parts={"a": 1 / 3}, steps=(0.5, 0.25), std=0.2)
     assert first[1].scores[1] == Score(value=None, fault="infrastructure")
@@ -169,11 +176,11 @@ def test_scores_are_replayed_as_they_were(tmp_path: Path) -> None:
     assert reward.calls == 1 and len(journal) == 4
 
 
-def test_another_step_name_or_answer_is_asked_anew(tmp_path: Path) -> None:
+def test_another_step_or_answer_is_asked_anew(tmp_path: Path) -> None:
     reward, journal = Fickle(), Journal(tmp_path / "j", writable=True)
-    made = Journaled(reward=reward, journal=journal, name="r", step=3)
+    made = Journaled(reward=reward, journal=journal, step=3)
     ask(made, groups("x"))
-    for other, asked in ((replace(made, step=4), "x"), (replace(made, name="s"), "x"), (made, "z")):
+    for other, asked in ((replace(made, step=4), "x"), (made, "z")):
         calls = reward.calls
         ask(other, groups(asked))
         assert reward.calls == calls + 1
@@ -181,7 +188,7 @@ def test_another_step_name_or_answer_is_asked_anew(tmp_path: Path) -> None:
 
 def test_a_torn_write_has_the_whole_batch_asked_again_and_keeps_what_it_has(tmp_path: Path) -> None:
     reward, journal = Fickle(), Journal(tmp_path / "j", writable=True)
-    made = Journaled(reward=reward, journal=journal, name="r", step=3)
+    made = Journaled(reward=reward, journal=journal, step=3)
     ask(made, groups("x", "yy"))
     lines = (tmp_path / "j").read_bytes().splitlines(keepends=True)
     (tmp_path / "j").write_bytes(b"".join(lines[:2]))
@@ -196,7 +203,7 @@ def test_a_reward_that_fails_leaves_no_score(tmp_path: Path) -> None:
 
     journal = Journal(tmp_path / "j", writable=True)
     with pytest.raises(RewardError):
-        ask(Journaled(reward=failing, journal=journal, name="r", step=1), groups("x"))
+        ask(Journaled(reward=failing, journal=journal, step=1), groups("x"))
     assert len(journal) == 0
 
 

@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from whet.advantages import advantage
 from whet.batch import TokenBatch, Tree
 from whet.build import data, models, terms
 from whet.build.check import check
-from whet.build.rewards import build_rewards, journaled
+from whet.build.rewards import build_rewards
 from whet.data.intake import Report
 from whet.data.order import Cursor
 from whet.data.splits import Overlap
@@ -39,6 +39,7 @@ from whet.train.offline import offline
 from whet.train.online import online
 from whet.train.record import rollout_rows
 from whet.train.reward_model import reward_model
+from whet.train.scores import Journaled
 from whet.train.session import Session, Watcher
 from whet.train.source import PolicySource, sample_groups
 from whet.train.step import Reference
@@ -171,7 +172,7 @@ def _online(config: OnlineConfig, place: Place) -> Job:
         tasks=learned,
         render=renderer.prompt,
         engine=engine,
-        reward=lambda step: journaled(reward, place.run.journal, step),
+        reward=lambda step: Journaled(reward=replace(reward, needed=True), journal=place.run.journal, step=step),
         prompts=config.prompts,
         group=config.group,
         seed=config.seed,

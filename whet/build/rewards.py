@@ -10,17 +10,15 @@ code:NAME                            a function given from Python
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from whet.build import data, models
-from whet.journal import Journal
 from whet.models.config import ModelConfig
 from whet.rewards.combine import Combined, Weighted
 from whet.rewards.config import RewardConfig
 from whet.rewards.functions import function_reward, load_reward_function
 from whet.rewards.model import ModelReward
-from whet.train.scores import Journaled
 from whet.types import Group, Reward, Rollout, Score, Task
 
 MODEL, LAB = "model:", "lab:"
@@ -37,17 +35,6 @@ def build_rewards(
     """The weighted sum of all rewards; a reward model of the policy's vocabulary scores its tokens as they are."""
     made = [(config, build_reward(config, objects, seed=seed, budget=budget, policy=policy)) for config in configs]
     return Combined(tuple(Weighted(name=label(c), reward=reward, weight=c.weight) for c, reward in made))
-
-
-def journaled(reward: Combined, journal: Journal, step: int) -> Combined:
-    """The same rewards for one step, each asked once: a resumed run replays what they answered."""
-    return Combined(
-        tuple(
-            replace(one, reward=Journaled(reward=one.reward, journal=journal, name=one.name, step=step))
-            for one in reward.rewards
-        ),
-        needed=True,
-    )
 
 
 def label(config: RewardConfig) -> str:

@@ -36,7 +36,7 @@ def pack_groups(groups: Sequence[Group]) -> tuple[TokenBatch, int]:
         if kept:
             trees.append(Tree(rollouts=[r for r, _ in kept], response={"reward": [value for _, value in kept]}))
             sampled += [lp for r, _ in kept for lp in r.logprobs]
-    batch = pack(trees)
+    batch = pack(trees) if trees else pack([]).with_columns(response={"reward": torch.zeros(0)})
     return batch.with_columns(token={"sampled": torch.tensor(sampled, dtype=torch.float32)}), missing
 
 
@@ -120,7 +120,7 @@ def parts(batch: TokenBatch, *, updates: int, minibatches: int, seed: int, step:
     """The batch as minibatches of whole groups, `updates` times in fresh orders that follow from seed and step."""
     groups = batch.group.unique()
     for again in range(updates):
-        if minibatches == 1:
+        if minibatches == 1 or not batch.rows:
             yield batch
             continue
         order = groups[torch.tensor(permutation(len(groups), seed=seed, epoch=step * updates + again))]

@@ -13,19 +13,19 @@ from whet.types import Group, Reward, Rollout, Score
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Journaled:
-    """A reward for one step that replays its answers from the journal, and is called only where one is missing.
+    """A reward for one step, all rewards together, that is called only where the journal lacks one of its answers.
 
-    The key of an answer is ("score", step, task, occurrence, index, reward's name, digest of its tokens): a resumed
-    run that samples the same answers gets the same scores, also from a reward that would not repeat itself, and an
-    answer that came out otherwise (another version or thread count) is never given another one's score.
+    The key of a score is ("score", step, task, occurrence, index, digest of the answer's tokens): a resumed run that
+    samples the same answers gets the same scores, also from a reward that would not repeat itself, and an answer that
+    came out otherwise (another version or thread count) is never given another one's score.
 
-    A step's scores are appended together, so only a write that a kill cut short leaves some of them. Then the whole
-    batch is asked again, because a score may depend on its neighbours; those that are kept stay as they are.
+    A step's scores are appended together once all are there. So a reward that raises leaves none, and is asked anew
+    when it is mended; and only a write that a kill cut short leaves some. Then the whole batch is asked again, because
+    a score may depend on its neighbours; those that are kept stay as they are.
     """
 
     reward: Reward
     journal: Journal
-    name: str
     step: int
 
     async def __call__(self, groups: Sequence[Group]) -> list[Group]:
@@ -45,7 +45,7 @@ class Journaled:
 
     def _key(self, group: Group, rollout: Rollout) -> Key:
         digest = hashlib.sha256(repr(rollout.tokens).encode()).hexdigest()[:16]
-        return ("score", self.step, group.task.id, rollout.occurrence, rollout.index, self.name, digest)
+        return ("score", self.step, group.task.id, rollout.occurrence, rollout.index, digest)
 
 
 def _written(score: Score | None) -> dict[str, Any]:
