@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from engine_models import FAMILIES, ask, asks, tiny
+from pydantic import ValidationError
 
 from whet.batch import Tree, pack
 from whet.errors import DataError, ModelError, NumericsError
@@ -126,6 +127,15 @@ def test_ended_responses_give_their_slots_away() -> None:
     assert sampler.last.idle_rows < 0.15 * sampler.last.decode_tokens
 
 
+def test_no_forward_has_fewer_than_eight_rows() -> None:
+    decoder, rows = tiny(), []
+    decoder.hf.model.layers[0].mlp.register_forward_hook(lambda module, given, out: rows.append(given[0].shape[1]))
+    sampler = engine(decoder, slots=3)
+    sampler.sample([ask((3,), "t", n=5)])
+    assert len(rows) == sampler.last.steps + sampler.last.prefills
+    assert set(rows) == {8}
+
+
 def test_greedy_is_the_likeliest_token_of_the_stock_model() -> None:
     decoder, stock = tiny(), tiny(layout="padded")
     request = ask((3, 4, 5), "t")
@@ -210,6 +220,12 @@ def test_half_precision_draws_from_what_it_trains() -> None:
     drawn = engine(decoder).sample(requests)
     gap = torch.tensor(flat(drawn, "logprobs")) - trained(decoder, requests, drawn, 1.0)
     assert gap.abs().mean() < 0.05
+
+
+@pytest.mark.parametrize("wrong", [{"temperature": 0.0}, {"top_p": 0.0}, {"stop": ("",)}, {"max_tokens": 5}], ids=str)
+def test_what_cannot_be_sampled_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
+        SamplingConfig.model_validate(wrong)
 
 
 def test_nothing_asked_nothing_drawn() -> None:
