@@ -65,7 +65,10 @@ class Side:
         except BrokenPipeError:
             pass  # the process is gone: what it said last, or its status, is heard below
         answer = self._hear()
-        if answer is not None and timed:
+        if answer is None:
+            return
+        print(f"{self._log.stem}: {answer['seconds']:.2f} s", file=sys.stderr, flush=True)
+        if timed:
             for name in ("seconds", "cpu", "memory", "counts"):
                 getattr(self.outcome, name).append(answer[name])
 
