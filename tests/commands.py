@@ -157,6 +157,16 @@ def disturbed(root: str, name: str, plan: Any, *, resume: bool = True, **options
     return out
 
 
+def placed(root: str, name: str, plan: Any) -> str:
+    """A user's folder for a test that starts the command itself."""
+    return str(place(root, name, plan))
+
+
+def state_of(folder: str) -> dict[str, Any]:
+    """See `state`."""
+    return state(Path(folder))
+
+
 def during_save(root: str) -> dict[str, Any]:
     """Ctrl-C in step 2, and again as its checkpoint is being written."""
 

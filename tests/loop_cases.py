@@ -16,7 +16,7 @@ import torch
 from whet.build.loops import Job, prepare
 from whet.data.config import DataConfig
 from whet.files import OS_FILES, Files
-from whet.models.config import ModelConfig
+from whet.models.config import LoraConfig, ModelConfig
 from whet.registry import Choice
 from whet.rewards.config import RewardConfig
 from whet.rollout.config import SamplingConfig
@@ -119,8 +119,16 @@ def _common(model: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def supervised(model: Path) -> Case:
     fields, objects = _common(model, "completions")
-    fields |= {"checkpoint": CheckpointConfig(every=1, keep=1, best="-eval/mean_token_nll"), "token_budget": 100}
+    fields |= {"checkpoint": CheckpointConfig(every=1, keep=2, best="-eval/mean_token_nll"), "token_budget": 100}
+    fields["eval"] = EvalConfig(every=3)
     return Case(config=SupervisedConfig(**fields, batch=5, steps=STEPS), objects=objects)
+
+
+def lora(model: Path) -> Case:
+    """DPO of an adapter, whose reference is the model without it."""
+    fields, objects = _common(model, "pairs")
+    fields["model"] = ModelConfig(path=str(model), lora=LoraConfig(rank=2))
+    return Case(config=OfflineConfig(**fields, batch=5, steps=STEPS), objects=objects)
 
 
 def reward_model(model: Path) -> Case:
@@ -194,6 +202,7 @@ CASES: Mapping[str, Callable[[Path], Case]] = {
     "supervised": supervised,
     "reward_model": reward_model,
     "dpo": dpo,
+    "lora": lora,
     "kto": kto,
     "grpo": grpo,
     "ppo": ppo,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -129,6 +133,26 @@ def test_numbers_that_explode_end_the_run(root: str, kind: str, sentence: str) -
     )
     assert outcome["code"] == 5, outcome
     assert outcome["saved"] == ["step_1"] and re.fullmatch(sentence, last_line(outcome)), outcome["said"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("signals", "code"), [(["SIGINT"], 130), (["SIGINT", "SIGINT", "hang"], 131), (["SIGTERM"], 130)]
+)
+def test_the_installed_command(root: str, whole: dict[str, Any], signals: list[str], code: int) -> None:
+    """No fork: a fresh interpreter, stopped and resumed, ends with the bits of the forked run that nobody disturbed."""
+    folder = forge().ask("commands:placed", root=root, name=f"real-{'-'.join(signals)}", plan={"2": signals})
+
+    def command(*more: str) -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, "-m", "whet", "run", "my.yaml", "--out", "run", *more]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+        return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+
+    stopped = command()
+    assert stopped.returncode == code and "Traceback" not in stopped.stderr, stopped.stderr
+    (Path(folder) / "plan.json").unlink()
+    assert command("--resume").returncode == 0
+    assert forge().ask("commands:state_of", folder=folder)["same"] == whole["same"]
 
 
 def test_off_the_main_thread_nothing_is_installed() -> None:

@@ -38,6 +38,19 @@ def one_save(events: Sequence[str], step: int) -> list[int]:
     return list(range(touched[0], touched[-1] + 2))
 
 
+def test_an_adapter(tmp_path: Path) -> None:
+    """Its final folder has no config.json of a model, and is whole all the same."""
+    with swift_folder() as place:
+        forge().ask("kills:prepare", root=str(place))
+        events = forge().ask("kills:events", root=str(place), case="lora")
+        last = [n for area in ("update", "save", "final", "done") for n in spread(numbers(events, area), 3)[1:]]
+        for number in last:
+            outcome = forge().ask("kills:killed", root=str(place), case="lora", at=[number])
+            assert outcome["different"] == [] and outcome["leftovers"] == [], outcome
+            assert "final/adapter_model.safetensors" in outcome["compared"]
+        assert forge().ask("kills:law", root=str(place), case="lora")["job"] == []
+
+
 def test_fifty_kills(tmp_path: Path) -> None:
     areas: Counter[str] = Counter()
     with swift_folder() as place, (tmp_path / "kills.jsonl").open("w") as record:

@@ -41,7 +41,7 @@ def nth(events: Sequence[str], start: str, share: float) -> int:
 
 # Which events of an undisturbed run the kills come at; a second number counts the events of the resumed process.
 KILLS: dict[str, list[list[Any]]] = {
-    "supervised": [[("save write", 0.5)], [("update backward", 0.6), 30]],
+    "supervised": [[("save write", 0.5)], [("update backward", 0.75), 30]],
     "reward_model": [[("update optimizer", 0.9)]],
     "dpo": [[("save rename", 0.5)]],
     "kto": [[("update forward", 0.8)]],
