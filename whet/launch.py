@@ -313,7 +313,7 @@ def _write_table(folder: Path, results: Sequence[tuple[Stage, Result]]) -> None:
         Column(key="accuracy", title="held-out accuracy", format="percent", note="share of held-out pairs in order"),
         Column(key="loss", title="held-out loss", format=".3f", note="nats per token on held-out rows"),
         Column(key="judged", title="judge", format=".2f", note="a second reward model, never trained on"),
-        Column(key="gain", title="gain", format="+.2f", note="of the judge over the first row, on the same prompts"),
+        Column(key="gain", title="gain", format="+.3f", note="over the first row, on the same held-out rows"),
         Column(key="reference_loss", title="loss under the first", format=".3f", note="nats per token of the samples"),
         Column(key="distinct_2", title="distinct-2", format=".3f", note="share of different word pairs"),
         Column(key="truncated", title="cut", format="percent", note="answers that reached the longest length"),

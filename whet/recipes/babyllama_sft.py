@@ -12,11 +12,11 @@ from whet.train.config import OptimConfig, SupervisedConfig
 class BabyllamaParams(RealData):
     """What fine-tuning the character model may be told."""
 
-    steps: Count = 60
+    steps: Count = 80
     """Optimizer steps."""
-    batch: Count = 32
+    batch: Count = 16
     """Pieces of stories per step."""
-    lr: Rate = 3e-4
+    lr: Rate = 4e-5
     """Peak learning rate."""
     rows: Count = 2400
     """Stories read."""

@@ -12,11 +12,11 @@ from whet.train.config import EvalConfig, OptimConfig, RewardModelConfig
 class HHRewardParams(Dialogues):
     """What the reward model may be told."""
 
-    epochs: Rate = 2.0
+    epochs: Rate = 1.5
     """Passes over the pairs."""
     batch: Count = 32
     """Pairs per step."""
-    lr: Rate = 1e-3
+    lr: Rate = 3e-4
     """Peak learning rate."""
 
 

@@ -38,10 +38,10 @@ class Dialogues(RealData):
     """Which one; mixed they cancel."""
     max_rows: Count | None = None
     """Read no further than this many rows."""
-    max_length: Count = 512
+    max_length: Annotated[int, Field(gt=1, le=512)] = 256
     """Longest prompt and answer together, in tokens; the context of the model is 512."""
-    overlong: Literal["drop", "keep_end"] = "drop"
-    """What is done with longer rows; the pairs stage counts them."""
+    overlong: Literal["drop", "keep_end"] = "keep_end"
+    """Longer rows are left out, or lose the beginning of their prompt, but never any of an answer; both are counted."""
     holdout: Share = 0.25
     """Share of the dialogues held out."""
 
