@@ -40,7 +40,7 @@ class MeasureConfig(Config):
 
 def measure_command(model: str, settings: Sequence[str]) -> None:
     """Parse the settings, measure, print."""
-    config = load(MeasureConfig, overrides=settings).value
+    config = load(MeasureConfig, overrides=settings, name="whet eval").value
     print_measured(model, config)
 
 

@@ -71,6 +71,9 @@ def unrolled(generate: Callable[[], Stages]) -> Iterator[Stage]:
 def plan(target: str, overrides: Overrides = ()) -> Plan:
     """The plan of a recipe's name, or of a YAML file with `loop:` (one loop) or `recipe:` (a recipe's parameters)."""
     path = Path(target)
+    if path.is_dir():
+        there = f" such as {path / 'config.yaml'}" if (path / "config.yaml").is_file() else ""
+        raise ConfigError(f"{path} is a folder; give a recipe's name (whet list recipe) or a YAML file{there}")
     if path.suffix in (".yaml", ".yml") or path.is_file():
         return _of_file(path, overrides)
     return of_recipe(target, overrides)
@@ -121,7 +124,8 @@ def _of_file(path: Path, overrides: Overrides) -> Plan:
         return _of_recipe_file(path, head, overrides, problems)
     node = head.child("loop")
     if node is None:
-        near = nearest("loop", head.value) or nearest("recipe", head.value)
+        near = "".join(f" ({key}{close}" for key in head.value if (close := nearest(str(key), ["loop", "recipe"])))
+        near = near.replace(" (did", ": did")
         raise ConfigError(
             f"{path} names neither a loop nor a recipe{near}; begin it with `loop: NAME`, of {listed(list(LOOPS))}, "
             "or with `recipe: NAME` (whet recipe show NAME --stage STAGE writes such a file)"

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from whet.build import data, models
+from whet.errors import DataError
 from whet.models.config import ModelConfig
 from whet.rewards.combine import Combined, Weighted
 from whet.rewards.config import RewardConfig
@@ -75,9 +76,20 @@ def same_vocabulary(a: Any, b: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Gold:
-    """A lab world's exact reward."""
+    """A lab world's exact reward; it does not apply to tasks of other worlds."""
 
     world: str
+
+    def check(self, tasks: Sequence[Task]) -> None:
+        """Refuse data without any task of the world, before anything runs."""
+        if not any(self._judges(task) for task in tasks):
+            raise DataError(
+                f"the reward lab:{self.world} judges only the tasks of its own world, and none of the data's is one: "
+                f"give data=lab:{self.world}/train, or another reward"
+            )
+
+    def _judges(self, task: Task) -> bool:
+        return task.meta.get("world") == self.world
 
     async def __call__(self, groups: Sequence[Group]) -> list[Group]:
         return [g.scored([self._score(g.task, rollout) for rollout in g.rollouts]) for g in groups]
@@ -85,5 +97,7 @@ class Gold:
     def _score(self, task: Task, rollout: Rollout) -> Score:
         from whet.lab.worlds import world
 
+        if not self._judges(task):
+            return Score(value=None)
         value, parts = world(self.world).gold(task, rollout.text)
         return Score(value=value, parts=parts)

@@ -34,9 +34,10 @@ def base_of(path: str) -> str:
     """The folder or hub name that holds the weights: an adapter's base, else `path` itself; checked to exist."""
     folder = Path(path).expanduser()
     if not folder.exists():
-        if HUB_NAME.fullmatch(path):
+        beside = folder.parent.is_dir()  # where runs/ is a folder, runs/grop-1 is a misspelt folder and no hub name
+        if HUB_NAME.fullmatch(path) and not beside:
             return path
-        near = nearest(folder.name, [p.name for p in folder.parent.iterdir()]) if folder.parent.is_dir() else ""
+        near = nearest(folder.name, [p.name for p in folder.parent.iterdir()]) if beside else ""
         raise ModelError(f"{path} is no folder{near} and no hub name like owner/name; give the path of a model folder")
     if (folder / ADAPTER).exists():
         return base_of(str(json.loads((folder / ADAPTER).read_text())["base_model_name_or_path"]))

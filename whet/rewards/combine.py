@@ -5,10 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from whet.errors import ConfigError, RewardError
-from whet.rewards.functions import FunctionReward
 from whet.types import Group, Reward, Score, Task
+
+
+@runtime_checkable
+class Checked(Protocol):
+    """A reward that can tell from the tasks alone that it cannot judge them."""
+
+    def check(self, tasks: Sequence[Task]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +45,9 @@ class Combined:
             raise ConfigError(f"two rewards are called {twice!r}; give one of them another name")
 
     def check(self, tasks: Sequence[Task]) -> None:
-        """Refuse data without the columns that a reward's function asks for, before anything runs."""
-        for one in self.rewards:
-            if isinstance(one.reward, FunctionReward) and tasks:
+        """Refuse data that a reward cannot judge (a column that its function asks for is not there), before it runs."""
+        for one in self.rewards if tasks else ():
+            if isinstance(one.reward, Checked):
                 one.reward.check(tasks)
 
     async def __call__(self, groups: Sequence[Group]) -> list[Group]:
@@ -54,7 +61,7 @@ class Combined:
         if self.needed and scores and all(score is None or score.value is None for score in scores):
             said = " and ".join(name for name, _ in names)
             raise RewardError(
-                f"{said} gave None for all {len(scores)} answers of the step, the first to task {groups[0].task.id!r}, "
+                f"the {'reward' if len(names) == 1 else 'rewards'} {said} gave None for all {len(scores)} answers of the step, the first to task {groups[0].task.id!r}, "
                 "so there is nothing to learn from; None means that a reward does not apply, so give a number where it "
                 "does"
             )

@@ -31,7 +31,7 @@ def load_function(path: str) -> Callable[..., Any]:
             )
         found = getattr(found, part)
     if not callable(found):
-        raise ConfigError(f"{path} is a {type(found).__name__}, not a function")
+        raise ConfigError(f"{path} is of type {type(found).__name__}; a reward is a function")
     return found
 
 
