@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, get_type_hints
 
 from pydantic import BaseModel
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -36,7 +39,7 @@ def worlds() -> list[tuple[str, str]]:
 
 
 def print_catalogue(what: str | None) -> None:
-    """One table: shelf, name, what it is, and the laws it is excused from."""
+    """Every shelf with its names, what each is, and the laws it is excused from."""
     kinds = {shelf.kind: shelf for shelf in shelves()}
     wanted = {"lab world", *kinds} if what is None else {what.replace("_", " ").removesuffix("s")}
     unknown = wanted - {"lab world", *kinds}
@@ -44,54 +47,81 @@ def print_catalogue(what: str | None) -> None:
         raise ConfigError(
             f"there is no shelf {what!r}{nearest(str(what), kinds)}; there are: {listed([*kinds, 'lab world'])}"
         )
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("shelf", "name", "what it is"):
-        table.add_column(title, no_wrap=title != "what it is", overflow="fold")
-    for kind, shelf in kinds.items():
-        for entry in shelf.entries() if kind in wanted else ():
-            table.add_row(Text(kind, style="dim"), entry.name, entry.summary + _excuses(entry))
-    for name, sentence in worlds() if "lab world" in wanted else ():
-        table.add_row(Text("lab world", style="dim"), name, sentence)
-    Console().print(table)
+    known = {kind: [(e.name, e.summary + _excuses(e)) for e in shelf.entries()] for kind, shelf in kinds.items()}
+    sections = {kind: rows for kind, rows in {**known, "lab world": worlds()}.items() if kind in wanted and rows}
+    width = max(len(name) for rows in sections.values() for name, _ in rows)
+    console = Console(highlight=False)
+    for number, (kind, rows) in enumerate(sections.items()):
+        table = Table.grid(padding=(0, 2))
+        table.add_column(width=width, no_wrap=True)
+        table.add_column(overflow="fold")
+        for name, sentence in rows:
+            table.add_row(Text(name, style="cyan"), Text(sentence))
+        if number:
+            console.print()
+        console.print(Text(kind, style="bold"))
+        console.print(Padding(table, (0, 0, 0, 2)))
 
 
 def _excuses(entry: Entry) -> str:
-    broken = entry.declarations.get("breaks", {})
-    return "".join(f" [law {law} does not hold: {why}]" for law, why in broken.items())
+    broken = [law.replace("_", " ") for law in entry.declarations.get("breaks", {})]
+    return f" (does not hold: {'; '.join(broken)})" if broken else ""
 
 
 def print_explanation(names: Sequence[str]) -> None:
-    """One name in full, or the choices in which several differ."""
+    """One name in full (all that is called so), or the choices in which several differ."""
     console = Console(highlight=False)
     found = [_find(name) for name in names]
-    if len(found) == 1:
-        shelf, entry = found[0]
-        console.print(_recipe_text(entry) if shelf is recipe else _member_text(shelf, entry), markup=False)
+    if len(found) > 1:
+        console.print(_differences([first for first, *_ in found]))
         return
-    console.print(_differences(found))
+    pages = [_recipe_text(entry) if shelf is recipe else _member_text(shelf, entry) for shelf, entry in found[0]]
+    for line in f"\n\n{'─' * 40}\n\n".join(pages).splitlines():
+        console.print(_wrapped(line, console.width), markup=False, soft_wrap=True)
 
 
-def _find(name: str) -> tuple[Shelf, Entry]:
-    for shelf in shelves():
-        if name in shelf.names():
-            return shelf, shelf.entry(name)
-    known = [member for shelf in shelves() for member in shelf.names()]
-    raise ConfigError(f"nothing is called {name!r}{nearest(name, known)}; whet list shows all names")
+def _wrapped(line: str, width: int) -> str:
+    """A long line broken under its own beginning; a command is left whole, to be copied."""
+    if len(line) <= width or line.lstrip().startswith(("whet ", ">>> ", "... ", "|")):
+        return line
+    indent = line[: len(line) - len(line.lstrip())]
+    below = indent + "  " * bool(indent)
+    return textwrap.fill(line, width, subsequent_indent=below, break_long_words=False, break_on_hyphens=False)
+
+
+def _find(name: str) -> list[tuple[Shelf, Entry]]:
+    """All that is called so: a recipe may have the name of its loss."""
+    found = [(shelf, shelf.entry(name)) for shelf in shelves() if name in shelf.names()]
+    if not found:
+        known = [member for shelf in shelves() for member in shelf.names()]
+        raise ConfigError(f"nothing is called {name!r}{nearest(name, known)}; whet list shows all names")
+    return found
 
 
 def _member_text(shelf: Shelf, entry: Entry) -> str:
-    lines = [f"{entry.name}  ({shelf.kind})", "", inspect.cleandoc(entry.page), "", inspect.cleandoc(entry.doc), ""]
+    lines = [f"{entry.name}  ({shelf.kind})", "", _flowing(entry.page), "", _flowing(entry.doc), ""]
     lines += ["options:" if entry.options else "no options"]
     for option in entry.options:
         default = "must be given" if option.required else f"default {option.default!r}"
         lines.append(f"  {option.name}: {option.text}, {default}")
     if entry.declarations:
-        lines += ["", *(f"{key}: {_declared(value)}" for key, value in entry.declarations.items())]
+        lines += ["", *(line for key, value in entry.declarations.items() for line in _declared(key, value))]
     return "\n".join([*lines, "", f"file: {entry.path.name}, function {entry.name}"])
 
 
-def _declared(value: Any) -> str:
-    return ", ".join(sorted(value)) if isinstance(value, set) else str(value)
+def _flowing(text: str) -> str:
+    """Prose without the line ends of its source; equations and examples keep theirs."""
+    blocks = re.split(r"\n\s*\n", inspect.cleandoc(text))
+    prose = [not any(line.startswith((" ", ">>>", "|", "-", "*")) for line in block.splitlines()) for block in blocks]
+    return "\n\n".join(" ".join(b.split()) if flows else b for b, flows in zip(blocks, prose, strict=True))
+
+
+def _declared(key: str, value: Any) -> list[str]:
+    if key == "breaks":
+        return [f"does not hold: {law.replace('_', ' ')} ({why})" for law, why in value.items()]
+    if isinstance(value, dict):
+        return [f"{key}: {', '.join(f'{name} = {number}' for name, number in value.items())}"]
+    return [f"{key}: {', '.join(sorted(value)) if isinstance(value, set) else value}"]
 
 
 def _recipe_text(entry: Entry) -> str:
@@ -106,17 +136,28 @@ def formula(config: Any) -> list[str]:
     """Every choice of a loop's configuration with its equation and numbers, a line each."""
     lines: list[str] = []
     for key, (shelf, choice) in choices(config).items():
-        options = ", ".join(f"{name} = {value}" for name, value in choice.options.items())
-        lines.append(f"{key} = {choice.name}" + (f"  with {options}" if options else ""))
-        lines += [f"    {line}" for line in _equation(shelf.entry(choice.name))]
+        lines.append(f"{key} = {_chosen(choice)}")
+        lines += [f"    {line}" for line in _equation(shelf, shelf.entry(choice.name))]
     return [*lines, *(f"{key} = {value}" for key, value in _numbers(config).items())]
 
 
-def _equation(entry: Entry) -> list[str]:
-    """The indented block of a method's page: its equation; else the first line of its docstring."""
+def _chosen(choice: Choice) -> str:
+    options = ", ".join(f"{name} = {value}" for name, value in choice.options.items())
+    return choice.name + (f" with {options}" if options else "")
+
+
+def _equation(shelf: Shelf, entry: Entry) -> list[str]:
+    """The indented block of a method's page: its equations, a line each; else the first line of its docstring.
+
+    A file of several methods has equations for all: those that define another one are left out, and what this one is
+    follows in words.
+    """
     block = [line.strip() for line in entry.page.splitlines() if line.startswith("    ")]
     end = next((i for i, line in enumerate(block) if line.startswith((">>>", "|"))), len(block))
-    return block[:end] or [entry.summary]
+    parts = [part for line in block[:end] for part in re.split(r"\s{8,}", line)]
+    others = [other.name for other in shelf.entries() if other.path == entry.path and other.name != entry.name]
+    mine = [part for part in parts if part.partition(" =")[0] not in others]
+    return [*mine, entry.summary] if others or not mine else mine
 
 
 def _stages(name: str) -> list[tuple[str, Loaded[Any]]]:
@@ -130,7 +171,7 @@ def _planned(name: str, given: Sequence[str] = ()) -> Plan:
 
 
 def choices(config: Any, above: str = "") -> dict[str, tuple[Shelf, Choice]]:
-    """Every named choice of a configuration by its key, with the shelf it stands on."""
+    """Every named choice of a configuration by its key, with the shelf it stands on; what weighs 0 is not looked at."""
     out: dict[str, tuple[Shelf, Choice]] = {}
     for key in type(config).model_fields:
         value = getattr(config, key)
@@ -138,7 +179,7 @@ def choices(config: Any, above: str = "") -> dict[str, tuple[Shelf, Choice]]:
             shelf = next(s for s in shelves() if value.name in s.names() and _fits(s, value))
             out[above + key] = (shelf, value)
         elif isinstance(value, BaseModel):
-            out |= choices(value, f"{above}{key}.")
+            out |= choices(value, f"{above}{key}.") if getattr(value, "coef", 1) else {}
     return out
 
 
@@ -155,6 +196,8 @@ def _numbers(config: Any) -> Mapping[str, Any]:
             value = getattr(value, part, None)
         if value is not None:
             out[key] = value
+    if out.get("kl.coef") == 0:
+        out.pop("kl.place")
     return out
 
 
@@ -174,12 +217,12 @@ def _differences(found: Sequence[tuple[Shelf, Entry]]) -> Table:
 
 def _described(shelf: Shelf, entry: Entry) -> dict[str, str]:
     if shelf is not recipe:
-        return {"is a": shelf.kind, "formula": " ".join(_equation(entry))} | {
+        return {"is a": shelf.kind, "formula": "\n".join(_equation(shelf, entry))} | {
             option.name: str(option.default) for option in entry.options
         }
     out: dict[str, str] = {}
     for _, loaded in _stages(entry.name):
-        out |= {key: repr(choice).removeprefix("Choice") for key, (_, choice) in choices(loaded.value).items()}
+        out |= {key: _chosen(choice) for key, (_, choice) in choices(loaded.value).items()}
         out |= {key: str(value) for key, value in _numbers(loaded.value).items()}
     return out
 

@@ -61,9 +61,9 @@ class Combined:
         if self.needed and scores and all(score is None or score.value is None for score in scores):
             said = " and ".join(name for name, _ in names)
             raise RewardError(
-                f"the {'reward' if len(names) == 1 else 'rewards'} {said} gave None for all {len(scores)} answers of the step, the first to task {groups[0].task.id!r}, "
-                "so there is nothing to learn from; None means that a reward does not apply, so give a number where it "
-                "does"
+                f"the reward{'s' * (len(names) > 1)} {said} gave None for all {len(scores)} answers of the step, the "
+                f"first to task {groups[0].task.id!r}, so there is nothing to learn from; None means that a reward "
+                "does not apply, so give a number where it does"
             )
         return scored
 
