@@ -38,7 +38,12 @@ class Forge:
         self._process = subprocess.Popen(
             [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True
         )
-        atexit.register(self._process.kill)
+        atexit.register(self._end)
+
+    def _end(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()  # it reads the end of its questions, and ends
+        self._process.wait()
 
     def ask(self, function: str, **arguments: Any) -> Any:
         """What `module:function` returns there."""
@@ -101,6 +106,7 @@ def _serve() -> None:
             answer = {"error": traceback.format_exc()}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
+    os._exit(0)  # there is nothing to tidy, and thousands of modules take seconds
 
 
 if __name__ == "__main__":

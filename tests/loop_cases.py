@@ -151,8 +151,8 @@ def _online(model: Path, rewards: Mapping[str, Reward], **more: Any) -> Case:
     fields |= {
         "steps": STEPS,
         "prompts": 3,
-        "group": 4,
-        "sampling": SamplingConfig(max_new_tokens=6, slots=8),
+        "group": 3,
+        "sampling": SamplingConfig(max_new_tokens=5, slots=8),
         "rewards": tuple(RewardConfig(function=f"code:{name}", name=name) for name in rewards),
         **more,
     }
