@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -24,10 +25,12 @@ from whet.models.config import ModelConfig
 from whet.registry import Choice
 from whet.rewards.config import RewardConfig
 from whet.train.config import CriticConfig, KLConfig, OnlineConfig, OptimConfig
-from whet.train.credit import parts, token_column
+from whet.train.credit import pack_groups, parts, token_column
 from whet.train.learner import Learner, schedule
 from whet.train.ranks import ALONE, Ranks
+from whet.train.record import rollout_rows
 from whet.train.step import Reference, update
+from whet.types import Group, Score, Task
 
 Made = tuple[list[Term], list[Tree], tuple[str, ...]]
 
@@ -254,3 +257,22 @@ def test_dpo_is_log_two_where_policy_and_reference_agree() -> None:
     learner = Learner.of(policy, terms, OptimConfig(lr=0.0), total=1)
     metrics = update({"policy": learner}, batch.with_columns(token={"reference": column}), budget=10_000)
     assert metrics["loss/dpo"].value() == pytest.approx(0.6931471805599453, abs=1e-6)
+
+
+def test_rollout_rows_keep_their_own_advantages_beside_an_unscorable_answer() -> None:
+    """A lone survivor is left out of the step; the rows after it must not shift."""
+    rng = random.Random(0)
+
+    def group(name: str, values: list[float | None]) -> Group:
+        p = tiny.prompt(rng)
+        members = [(tiny.rollout(rng, p, 2, sampled=True), Score(value=v)) for v in values]
+        return Group(task=Task(id=name, messages=()), members=tuple(members))
+
+    groups = [group("a", [1.0, None]), group("b", [1.0, 0.0])]
+    batch, left_out = pack_groups(groups)
+    advantage = torch.tensor([0.5, 0.5, -0.5, -0.5])
+    rows = rollout_rows(
+        groups, batch.with_columns(token={"advantage": advantage}), step=1, run="r", stage=None, decode=str
+    )
+    assert left_out == 2
+    assert [row["advantage"] for row in rows] == [None, None, [0.5, 0.5], [-0.5, -0.5]]

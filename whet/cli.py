@@ -190,7 +190,10 @@ def eval_command(
 
 def main() -> None:
     """Run the command; an error of the user's is one sentence on stderr and an exit code, never a traceback."""
+    from whet.launch import refuse_many_processes
+
     try:
+        refuse_many_processes()
         job = app(standalone_mode=False)
         if callable(job):
             _conclude(job())

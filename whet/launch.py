@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -117,7 +118,6 @@ def execute(
     from whet.report.html import write_report
     from whet.report.live import Live
     from whet.train.interrupts import Interrupts
-    from whet.train.ranks import refuse_many_processes
 
     refuse_many_processes()
     quiet_libraries()
@@ -149,6 +149,13 @@ def execute(
     report = write_report(folder)
     assert report == folder / "report.html"
     return Run(folder)
+
+
+def refuse_many_processes() -> None:
+    """Commands run in one process; a launcher that starts more is told so."""
+    size = os.environ.get("WORLD_SIZE", "1")
+    if size != "1":
+        raise ConfigError(f"WORLD_SIZE is {size}, but this command runs in one process: start it without a launcher")
 
 
 def described(made: Plan) -> dict[str, Any]:

@@ -156,6 +156,12 @@ def _online(config: LoopConfig) -> Iterator[str]:
         yield f"critic is given, but advantage {name} looks at no values: leave it out, or choose advantage=gae"
     if config.critic is not None and config.critic.trunk == "shared" and config.critic.model is not None:
         yield "critic.model is given, but critic.trunk=shared puts the values on the policy: leave one of them out"
+    if config.critic is not None and config.critic.trunk == "shared" and config.critic.warmup:
+        yield "critic.warmup trains a critic of its own first; with critic.trunk=shared set critic.warmup=0"
+    if config.sampling.greedy:
+        yield "sampling.greedy draws the same response every time, so there is nothing to learn from: leave it out"
+    if config.minibatches > config.prompts:
+        yield f"minibatches is {config.minibatches}, but a step has {config.prompts} prompts: one prompt is the least"
     if config.reference is not None:
         if config.kl.coef == 0:
             yield "reference is given, but kl.coef is 0, so nothing looks at it: set kl.coef or leave it out"

@@ -81,9 +81,7 @@ def tasks(
         return learned, rest
     if is_lab(config):
         return split_tasks(_lab_tasks(config), config)
-    return both(
-        config, decoder, objects, note, lambda r, renderer: dataset.tasks(r, config=config, renderer=renderer)
-    )
+    return both(config, decoder, objects, note, lambda r, renderer: dataset.tasks(r, config=config, renderer=renderer))
 
 
 def _whole(config: DataConfig) -> DataConfig:
@@ -102,9 +100,7 @@ def split_tasks(items: Sequence[Task], config: DataConfig) -> tuple[list[Task], 
     return list(items[:kept]), list(items[kept:])
 
 
-def _each(
-    part: Sequence[Row], read: Callable[[Sequence[Row]], tuple[list[Item], Report]], note: Note
-) -> list[Item]:
+def _each(part: Sequence[Row], read: Callable[[Sequence[Row]], tuple[list[Item], Report]], note: Note) -> list[Item]:
     if not part:
         return []
     items, report = read(part)

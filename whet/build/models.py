@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
+from whet.errors import ConfigError
 from whet.models.config import ModelConfig
 from whet.models.io import load_policy, load_reward, load_value
-from whet.models.place import model_of
+from whet.models.place import ADAPTER, model_of
 from whet.models.policy import Decoder
 from whet.train.step import Reference
 
@@ -30,6 +34,19 @@ def scorer(config: ModelConfig, *, seed: int) -> Decoder:
     return load_reward(located(config), seed=seed)
 
 
+def refuse_headless(path: str) -> None:
+    """A reward model must bring its score head: a fresh one would reward at random."""
+    folder = Path(located(ModelConfig(path=path)).path)
+    if not folder.is_dir() or (folder / "score_head.safetensors").is_file():
+        return
+    names = json.loads((folder / "config.json").read_text()).get("architectures") or []
+    if not any("ForSequenceClassification" in name for name in names):
+        raise ConfigError(
+            f"{path} is no reward model: it has no score head, so its scores would be random; give the model folder "
+            "that `whet run reward` made"
+        )
+
+
 def critic(config: ModelConfig, *, seed: int) -> Decoder:
     """A model with a value head on a trunk of its own."""
     return load_value(located(config), seed=seed)
@@ -39,6 +56,6 @@ def reference(given: ModelConfig | None, start: ModelConfig, learner: Decoder, *
     """The frozen model that a loss or KL compares with: the one named, the adapter's base, or a copy of the start."""
     if given is not None:
         return Reference(model=policy(given, seed=seed).freeze())
-    if start.lora is not None:
-        return Reference(model=learner, adapter_off=True)
+    if start.lora is not None and not (Path(located(start).path) / ADAPTER).is_file():
+        return Reference(model=learner, adapter_off=True)  # a fresh adapter: off, it is the start
     return Reference(model=learner.frozen_copy())

@@ -64,6 +64,7 @@ def build_reward(config: RewardConfig, objects: Mapping[str, Any], *, seed: int,
 
 def model_reward(path: str, name: str, *, seed: int, budget: int, policy: Any) -> ModelReward:
     """A reward model, given tokens as they are where its vocabulary is the policy's."""
+    models.refuse_headless(path)
     scorer = models.scorer(ModelConfig(path=path), seed=seed).freeze()
     renderer = None if policy is not None and same_vocabulary(scorer, policy) else data.renderer_of(scorer)
     return ModelReward(name=name, model=scorer, budget=budget, renderer=renderer)

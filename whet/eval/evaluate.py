@@ -242,9 +242,9 @@ def is_right(task: Task, score: Score) -> bool | None:
     >>> is_right(task, Score(value=0.4, parts={"correct": 1.0, "brevity": -0.6}))
     True
     """
-    for name in RIGHT_PARTS:
-        if name in score.parts:
-            return score.parts[name] > 0.5
+    for name, value in score.parts.items():
+        if name.rpartition("/")[2] in RIGHT_PARTS:
+            return value > 0.5
     return bool(score.value) if score.value in (0.0, 1.0) else None
 
 

@@ -123,6 +123,7 @@ class Decoder(nn.Module):
 
         `other` may be this decoder itself where it has an adapter: then the adapter is off for its part.
         """
+        batch = batch if batch.tokens.device == self.device else batch.to(self.device)
         plan = ForestPlan.of(batch) if plan is None and self.layout == "forest" else plan
         hidden = self.hidden(batch, plan=plan)
         names = needs - HEADS.keys()

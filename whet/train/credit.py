@@ -22,20 +22,26 @@ SAMPLER_TOLERANCE = 1e-4
 DIFFERENCE = "sampler/max_difference"
 
 
+def learned_from(group: Group) -> list[int]:
+    """Which members of a group are learned from: those with a score and a counted token, unless only one is left of
+    several: a lone survivor has no sibling to be compared with."""
+    kept = [i for i, (r, s) in enumerate(group.members) if s is not None and s.value is not None and r.length]
+    return [] if len(kept) == 1 < len(group.members) else kept
+
+
 def pack_groups(groups: Sequence[Group]) -> tuple[TokenBatch, int]:
-    """The scored rollouts of a step as one forest, and how many could not be scored and were left out.
+    """The scored rollouts of a step as one forest, and how many members were left out (`learned_from`).
 
     Token columns: `sampled`, the sampler's log-probabilities. Response columns: `reward`.
     """
     trees, sampled, missing = [], [], 0
     for group in groups:
-        kept = [(r, s.value) for r, s in group.members if s is not None and s.value is not None and r.length]
-        if len(kept) == 1 < len(group.members):
-            kept = []  # one survivor has no sibling to be compared with
+        kept = learned_from(group)
         missing += len(group.members) - len(kept)
         if kept:
-            trees.append(Tree(rollouts=[r for r, _ in kept], response={"reward": [value for _, value in kept]}))
-            sampled += [lp for r, _ in kept for lp in r.logprobs]
+            rewards = [s.value for s in map(group.scores.__getitem__, kept) if s is not None and s.value is not None]
+            trees.append(Tree(rollouts=[group.rollouts[i] for i in kept], response={"reward": rewards}))
+            sampled += [lp for i in kept for lp in group.rollouts[i].logprobs]
     batch = pack(trees) if trees else pack([]).with_columns(response={"reward": torch.zeros(0)})
     return batch.with_columns(token={"sampled": torch.tensor(sampled, dtype=torch.float32)}), missing
 
@@ -49,7 +55,7 @@ def token_column(
     for piece in numbered.split(budget):
         with torch.no_grad():
             views = model(piece, frozenset({need}), temperature=temperature)
-        out[torch.isin(batch.row, piece.response["step_row"])] = views.token[need].to(torch.float32)
+        out[torch.isin(batch.row, piece.response["step_row"])] = views.token[need].to("cpu", torch.float32)
     return out
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -12,7 +11,6 @@ import torch.distributed as dist
 from torch import Tensor
 
 from whet.batch import TokenBatch
-from whet.errors import ConfigError
 from whet.metrics import Metric, from_state, merge_all, to_state
 
 T = TypeVar("T")
@@ -115,10 +113,3 @@ ALONE = Ranks()
 
 def _joined(columns: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.cat([part[name] for part in columns]) for name in columns[0]}
-
-
-def refuse_many_processes() -> None:
-    """Commands run in one process; a launcher that starts more is told so."""
-    size = os.environ.get("WORLD_SIZE", "1")
-    if size != "1":
-        raise ConfigError(f"WORLD_SIZE is {size}, but this command runs in one process: start it without a launcher")

@@ -10,6 +10,7 @@ from whet.batch import TokenBatch
 from whet.losses.kl import k1
 from whet.losses.terms import sum_by_row
 from whet.metrics import Mean, Metric, Std, Sum
+from whet.train.credit import learned_from
 from whet.train.monitors import mean
 from whet.types import Group, Rollout, Score
 
@@ -51,11 +52,13 @@ def rollout_rows(
 ) -> list[dict[str, Any]]:
     """Every rollout of a step in the documented row schema; a row that could not be scored has no advantage."""
     advantages = iter(_per_row(batch))
-    return [
-        _row(group, rollout, score, advantages, step=step, run=run, stage=stage, decode=decode)
-        for group in groups
-        for rollout, score in group.members
-    ]
+    rows: list[dict[str, Any]] = []
+    for group in groups:
+        kept = set(learned_from(group))
+        for i, (rollout, score) in enumerate(group.members):
+            own = next(advantages, None) if i in kept else None
+            rows.append(_row(group, rollout, score, own, step=step, run=run, stage=stage, decode=decode))
+    return rows
 
 
 def _per_row(batch: TokenBatch) -> list[list[float]]:
@@ -68,14 +71,13 @@ def _row(
     group: Group,
     rollout: Rollout,
     score: Score | None,
-    advantages: Any,
+    advantage: list[float] | None,
     *,
     step: int,
     run: str,
     stage: str | None,
     decode: Callable[[tuple[int, ...]], str],
 ) -> dict[str, Any]:
-    learned = score is not None and score.value is not None and rollout.length > 0
     tokens = rollout.tokens[rollout.prompt_length :]
     sources = rollout.source[rollout.prompt_length :]
     return {
@@ -90,7 +92,7 @@ def _row(
         "tokens": list(tokens),
         "source": [[name, len(list(same))] for name, same in groupby(sources)],
         "logprobs": list(rollout.logprobs),
-        "advantage": next(advantages, None) if learned else None,
+        "advantage": advantage,
         "reward": score.value if score is not None else None,
         "parts": dict(score.parts) if score is not None else {},
         "stopped": rollout.stopped,

@@ -160,7 +160,7 @@ def coupled_gradients(
     with torch.no_grad():
         parts = [learner.model(p, learner.needs, temperature=temperature, other=other).summed() for p in pieces]
     order = torch.cat([piece.response["step_row"] for piece in pieces]).argsort()
-    own = {name: torch.cat([part[name] for part in parts])[order] for name in parts[0]}
+    own = {name: torch.cat([part[name] for part in parts]).cpu()[order] for name in parts[0]}
     everyone = Views(batch=ranks.gather_rows(batch))
     start = ranks.offset(batch.rows)
     out: dict[str, dict[str, Tensor]] = {}
@@ -183,7 +183,9 @@ def coupled_gradients(
 def _surrogate(views: Views, leaves: Mapping[str, Tensor]) -> Tensor:
     """Σ derivative · number: a sum whose gradient is the coupled loss's."""
     rows = views.batch.response["step_row"]
-    return sum(((leaves[name][rows] * value).sum() for name, value in views.summed().items()), torch.zeros(()))
+    return sum(
+        ((leaves[name].to(value.device)[rows] * value).sum() for name, value in views.summed().items()), torch.zeros(())
+    )
 
 
 def _clipped(learner: Learner) -> float:
