@@ -27,15 +27,18 @@ from whet.lab.worlds import WORLDS
 from whet.types import Task
 
 SHARES = {"chat": 0.38, "safe": 0.17, "math": 0.22, "think": 0.05, "count": 0.18}
+RATE = "<user>Rate the answer.<end><assistant>"
 PROMPT_WEIGHT = 0.1
 """Weight of a prompt's tokens in the loss: prompts are random draws, there is little in them to learn."""
+VOTE_WEIGHT = 3.0
+"""Weight of a reader's vote: one token that takes the whole answer to predict."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What the training run does; `python -m whet.lab.train_base --help` lists the same names."""
 
-    steps: int = 2500
+    steps: int = 3500
     documents: int = 128
     lr: float = 3e-3
     warmup: int = 100
@@ -61,16 +64,32 @@ def base_config() -> LlamaConfig:
     )
 
 
-def conversation(turns: list[tuple[Task, str]], *, system: bool) -> list[tuple[str, bool]]:
-    """The chat template's text in pieces, each with whether the assistant wrote it."""
-    told = [(BOS + ("<system>You are a helpful assistant.<end>" if system else ""), False)]
+def conversation(turns: list[tuple[Task, str]], *, system: bool) -> list[tuple[str, float]]:
+    """The chat template's text in pieces, each with its weight in the loss."""
+    told = [(BOS + ("<system>You are a helpful assistant.<end>" if system else ""), PROMPT_WEIGHT)]
     for task, answer in turns:
-        told += [(f"<user>{task.prompt_text}<end><assistant>", False), (f"{answer}{END_OF_TURN}", True)]
+        told += [(f"<user>{task.prompt_text}<end><assistant>", PROMPT_WEIGHT), (f"{answer}{END_OF_TURN}", 1.0)]
     return told
 
 
-def documents(seed: int) -> Iterator[list[tuple[str, bool]]]:
-    """Endless conversations: mostly one turn of one world, one in ten with two to four turns of any."""
+def vote(task: Task, answer: str, rng: Random) -> str:
+    """What a reader thinks of an answer, out of ten: 1 + 9 × helpfulness, a point of noise."""
+    helpful = WORLDS[task.meta["world"]].aspects(task, answer)["helpfulness"]
+    return f"{min(10, max(1, round(1 + 9 * helpful + rng.gauss(0, 1))))}/10"
+
+
+def ending(task: Task, answer: str, rng: Random) -> list[tuple[str, float]]:
+    """How a document ends: with a reader's vote, with the assistant asked for one, or just so."""
+    kind = rng.choices(("vote", "asked", "plain"), weights=(7, 1, 2))[0]
+    if kind == "vote":
+        return [(vote(task, answer, rng), VOTE_WEIGHT), (EOS, 1.0)]
+    if kind == "asked":
+        return [(RATE, PROMPT_WEIGHT), (vote(task, answer, rng), VOTE_WEIGHT), (END_OF_TURN + EOS, 1.0)]
+    return [(EOS, 1.0)]
+
+
+def documents(seed: int) -> Iterator[list[tuple[str, float]]]:
+    """Endless conversations: mostly one turn of one world, one in ten with two to four turns; most end with a vote."""
     rng = Random(f"base/{seed}")
     streams = {name: stream(name, "train", seed) for name in SHARES}
     names, shares = list(SHARES), list(SHARES.values())
@@ -78,16 +97,16 @@ def documents(seed: int) -> Iterator[list[tuple[str, bool]]]:
         count = rng.randint(2, 4) if rng.random() < 0.1 else 1
         asked = [next(streams[name]) for name in rng.choices(names, weights=shares, k=count)]
         turns = [(task, WORLDS[task.meta["world"]].write(task, rng, rng.random())) for task in asked]
-        yield conversation(turns, system=rng.random() < 0.1)
+        yield conversation(turns, system=rng.random() < 0.1) + ending(*turns[-1], rng)
 
 
-def encode(document: list[tuple[str, bool]], tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[float]]:
+def encode(document: list[tuple[str, float]], tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[float]]:
     """Token ids and, for each, its weight in the loss."""
     ids, weights = [], []
-    for text, counts in document:
+    for text, weight in document:
         new = tokenizer.backend_tokenizer.encode(text).ids
         ids += new
-        weights += [1.0 if counts else PROMPT_WEIGHT] * len(new)
+        weights += [weight] * len(new)
     return ids, weights
 
 

@@ -30,9 +30,9 @@ STYLES = {
 }
 ASK = ("Tell me about", "Write about", "Talk about")
 MENTION = ("Mention", "Include")
-PARTS = {"coverage": 2.0, "order": 0.5, "topic": 0.5, "opener": 0.5, "closer": 0.5, "format": 0.5}
+PARTS = {"coverage": 1.5, "order": 0.5, "topic": 0.5, "opener": 1.0, "closer": 1.0, "format": 0.5}
 COST_PER_EXTRA_WORD = 0.1
-COST_PER_REPEAT = 0.2
+COST_PER_REPEAT = 0.25
 NOT_A_REPEAT = frozenset({"and", "they"})
 
 
@@ -71,10 +71,10 @@ def free_words(count: int) -> int:
 
 
 def gold(task: Task, text: str) -> Gold:
-    """2 × share of asked words said in a clause + 0.5 each for order, topic, opener, closer, format − costs.
+    """1.5 × share of asked words said in a clause, 1 each for opener, closer, 0.5 for order, topic, format − costs.
 
     A word counts when it follows a verb ("love milk"). Order: all are said, in the asked order. Format: begins with a
-    capital, ends with "." or "!". 0.1 for every word beyond 8 + 2 per asked word, 0.2 for every word said again.
+    capital, ends with "." or "!". 0.1 for every word beyond 8 + 2 per asked word, 0.25 for every word said again.
     A text without words is worth 0.
     """
     parts = dict.fromkeys((*PARTS, "length", "repeats"), 0.0)
@@ -106,14 +106,14 @@ def write(task: Task, rng: Random, skill: float) -> str:
     def slip(rate: float) -> bool:
         return rng.random() < rate * (1.0 - skill)
 
-    details = [rng.choice(DETAILS) if slip(0.45) else word for word in task.meta["mention"]]
-    details = [word for word in details if not slip(0.3)] or [rng.choice(DETAILS)]
+    details = [rng.choice(DETAILS) if slip(0.3) else word for word in task.meta["mention"]]
+    details = [word for word in details if not slip(0.25)] or [rng.choice(DETAILS)]
     if slip(0.5):
         rng.shuffle(details)
-    while slip(0.5) and len(details) < 6:
+    while slip(0.6) and len(details) < 6:
         details.insert(rng.randrange(len(details) + 1), rng.choice((*details, rng.choice(DETAILS))))
-    opener = rng.choice(tuple(STYLES)) if slip(0.7) else task.meta["style"]
-    closer = rng.choice(tuple(STYLES)) if slip(0.7) else task.meta["style"]
+    opener = rng.choice(tuple(STYLES)) if slip(0.9) else task.meta["style"]
+    closer = rng.choice(tuple(STYLES)) if slip(0.9) else task.meta["style"]
     subject = rng.choice(("they", rng.choice(TOPICS))) if slip(0.35) else task.meta["topic"]
     said = " ".join(filter(None, (STYLES[opener][0], sentence(subject, details, rng), STYLES[closer][1])))
     return said[:-1] if slip(0.2) else said
@@ -164,7 +164,7 @@ WORLD = World(
     words=vocabulary(),
     best=sum(PARTS.values()),
     worst=-2.0,
-    demonstration_skill=0.5,
+    demonstration_skill=0.4,
     draw=draw,
     gold=gold,
     write=write,

@@ -37,11 +37,11 @@ class QuickstartParams(Config):
     """All randomness follows from it."""
     demonstrations: Count = 3000
     """Examples of fine-tuning, half of each world."""
-    pairs: Count = 2000
+    pairs: Count = 6000
     """Prompts whose two answers an annotator compares."""
     tau: Annotated[float, Field(gt=0)] = 0.5
     """The annotator's noise: it prefers a with probability σ((gold_a − gold_b) / tau)."""
-    steps: Count = 40
+    steps: Count = 60
     """Steps of each GRPO stage."""
     prompts: Count = 200
     """Held-out prompts that every model is judged on."""
@@ -58,9 +58,9 @@ def quickstart(params: QuickstartParams) -> Stages:
     seed = params.seed
     sft = yield Stage(name="sft", config=sft_of(params), seconds=25)
     pairs = yield Stage(name="pairs", config=make("pairs", pairs_of(params, sft.model)), seconds=20)
-    reward = yield Stage(name="reward", config=reward_of(params, sft.model, pairs), seconds=40)
+    reward = yield Stage(name="reward", config=reward_of(params, pairs), seconds=40)
     grpo = yield Stage(
-        name="grpo", config=_grpo(params, sft.model, "chat", f"model:{reward.model}", kl=0.02), seconds=60
+        name="grpo", config=_grpo(params, sft.model, "chat", f"model:{reward.model}", kl=0.2), seconds=60
     )
     math = yield Stage(name="grpo_math", config=_grpo(params, sft.model, "math", "lab:math", kl=0.0), seconds=40)
     dpo = yield Stage(
@@ -68,9 +68,9 @@ def quickstart(params: QuickstartParams) -> Stages:
         config=OfflineConfig(
             model=ModelConfig(path=sft.model),
             data=DataConfig(path=pairs["pairs"], seed=seed),
-            loss=Choice("dpo", {"beta": 0.1}),
+            loss=Choice("dpo", {"beta": 0.2}),
             optim=OptimConfig(lr=3e-4, schedule="linear", warmup=10),
-            epochs=2,
+            epochs=1,
             seed=seed,
         ),
         seconds=40,
@@ -126,14 +126,14 @@ def pairs_of(params: QuickstartParams, model: str) -> dict[str, Any]:
     }
 
 
-def reward_of(params: QuickstartParams, model: str, pairs: Result) -> RewardModelConfig:
-    """A reward model on the compared pairs, measured on held-out ones."""
+def reward_of(params: QuickstartParams, pairs: Result) -> RewardModelConfig:
+    """A reward model on the compared pairs, measured on held-out ones; it starts from the base, which has read votes."""
     return RewardModelConfig(
-        model=ModelConfig(path=model),
+        model=ModelConfig(path="lab:base"),
         data=DataConfig(path=pairs["pairs"], seed=params.seed),
         eval=EvalConfig(rows=params.held, data=DataConfig(path=pairs["held"], seed=params.seed)),
-        optim=OptimConfig(lr=1e-3, schedule="linear", warmup=10),
-        epochs=3,
+        optim=OptimConfig(lr=5e-4, schedule="linear", warmup=10),
+        epochs=2,
         seed=params.seed,
     )
 
@@ -144,7 +144,7 @@ def _grpo(params: QuickstartParams, model: str, world: str, reward: str, *, kl: 
         data=DataConfig(path=f"lab:{world}/train", max_rows=2000, seed=params.seed),
         rewards=(RewardConfig(function=reward),),
         sampling=SamplingConfig(max_new_tokens=32 if world == "chat" else 8, slots=256),
-        optim=OptimConfig(lr=3e-4),
+        optim=OptimConfig(lr=4e-4),
         steps=params.steps,
         prompts=32,
         group=8,

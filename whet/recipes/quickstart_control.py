@@ -15,4 +15,4 @@ def quickstart_control(params: QuickstartParams) -> Stages:
     """
     sft = yield Stage(name="sft", config=sft_of(params))
     pairs = yield Stage(name="pairs", config=make("pairs", {**pairs_of(params, sft.model), "shuffled": True}))
-    yield Stage(name="reward", config=reward_of(params, sft.model, pairs))
+    yield Stage(name="reward", config=reward_of(params, pairs))
