@@ -67,7 +67,8 @@ class Side:
         answer = self._hear()
         if answer is None:
             return
-        print(f"{self._log.stem}: {answer['seconds']:.2f} s", file=sys.stderr, flush=True)
+        took = f"{answer['seconds']:.2f} s, {answer['cpu']:.2f} s of processor, {answer['memory']:.0f} MiB"
+        print(f"{self._log.stem}: {took}", file=sys.stderr, flush=True)
         if timed:
             for name in ("seconds", "cpu", "memory", "counts"):
                 getattr(self.outcome, name).append(answer[name])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-def variety(completions: list[str], **columns: Any) -> list[float]:
+def variety(completions: list[str], **columns: Any) -> list[float | None]:
     """Different words per word.
 
     >>> variety(["a b a b", "a b", ""])

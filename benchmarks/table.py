@@ -35,9 +35,14 @@ def row_of(workload: Workload, outcomes: Mapping[str, Outcome]) -> dict[str, Any
     return row | {
         "faster": median(theirs.seconds) / median(ours.seconds),
         "faster_range": [min(paired), max(paired)],
-        "cpu": median(theirs.cpu) / median(ours.cpu),
-        "memory": max(ours.memory) / max(theirs.memory),
+        "cpu": _ratio(median(theirs.cpu), median(ours.cpu)),
+        "memory": _ratio(max(ours.memory), max(theirs.memory)),
     }
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    """None where the whole is too small to be measured."""
+    return part / whole if whole > 0 else None
 
 
 HEADER = ("row", "faster", "range", "cpu", "memory", "whet s", "trl s", "whet MiB", "trl MiB")
@@ -66,15 +71,19 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     least, greatest = row["faster_range"]
     return (
         row["name"],
-        f"{row['faster']:.2f}x",
+        _times(row["faster"]),
         f"{least:.2f}-{greatest:.2f}",
-        f"{row['cpu']:.2f}x",
-        f"{row['memory']:.2f}x",
+        _times(row["cpu"]),
+        _times(row["memory"]),
         f"{median(ours['seconds']):.3f}",
         f"{median(theirs['seconds']):.3f}",
         f"{max(ours['memory']):.0f}",
         f"{max(theirs['memory']):.0f}",
     )
+
+
+def _times(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio:.2f}x"
 
 
 MEANING = (

@@ -27,16 +27,7 @@ def libraries() -> None:
     import datasets  # noqa: F401
     import torch  # noqa: F401
     from transformers import AutoModelForSequenceClassification, LlamaForCausalLM  # noqa: F401
-    from trl import (  # noqa: F401
-        DPOConfig,
-        DPOTrainer,
-        GRPOConfig,
-        GRPOTrainer,
-        RewardConfig,
-        RewardTrainer,
-        SFTConfig,
-        SFTTrainer,
-    )
+    from trl.trainer import dpo_trainer, grpo_trainer, reward_trainer, sft_trainer  # noqa: F401
 
 
 def work(workload: Workload, folder: Path, clock: Clock) -> None:
@@ -145,16 +136,14 @@ def _asked(clock: Clock) -> Any:
 
 def _trainer(workload: Workload, folder: Path) -> Any:
     from datasets import Dataset
-    from trl import (
-        DPOConfig,
-        DPOTrainer,
-        GRPOConfig,
-        GRPOTrainer,
-        RewardConfig,
-        RewardTrainer,
-        SFTConfig,
-        SFTTrainer,
-    )
+    from trl.trainer.dpo_config import DPOConfig
+    from trl.trainer.dpo_trainer import DPOTrainer
+    from trl.trainer.grpo_config import GRPOConfig
+    from trl.trainer.grpo_trainer import GRPOTrainer
+    from trl.trainer.reward_config import RewardConfig
+    from trl.trainer.reward_trainer import RewardTrainer
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
 
     data = Dataset.from_list(read_rows(folder))
     model, tokenizer = _model(folder), _tokenizer(folder)

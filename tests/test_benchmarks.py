@@ -60,6 +60,13 @@ def test_ratios_are_of_medians_and_of_neighbours() -> None:
     assert " ".join(table.lines_of([row])[1].split()) == "dpo 2.00x 1.00-4.00 4.00x 0.50x 2.000 4.000 30 60"
 
 
+def test_what_is_too_small_to_measure_has_no_ratio() -> None:
+    nothing = Outcome(seconds=[1.0], cpu=[0.0], memory=[0.0])
+    row = table.row_of(fake(), {"whet": nothing, "trl": nothing})
+    assert row["cpu"] is row["memory"] is None
+    assert table.lines_of([row])[1].split()[3:5] == ["-", "-"]
+
+
 def test_the_command_prints_a_table_and_writes_json(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
