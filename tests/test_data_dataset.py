@@ -81,7 +81,9 @@ def test_no_rows_and_no_readable_rows_are_errors() -> None:
 
 
 def test_the_wrong_layout_is_named_with_the_misspelt_column() -> None:
-    with pytest.raises(DataError, match=r"no pairs can be made: rejectd \(did you mean rejected\?\); pairs need chosen \+ rejected"):
+    with pytest.raises(
+        DataError, match=r"no pairs can be made: rejectd \(did you mean rejected\?\); pairs need chosen \+ rejected"
+    ):
         dataset.pairs(rows_of([{"prompt": "Q", "chosen": "A", "rejectd": "B"}]), PLAIN, config=config())
 
 

@@ -41,7 +41,9 @@ def test_exports() -> None:
     assert all(hasattr(whet, name) for name in whet.__all__)
 
 
-def test_the_readme_snippet_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+def test_the_readme_snippet_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
     text = (ROOT / "README.md").read_text()
     snippet = next(block for block in re.findall(r"```python\n(.*?)```", text, flags=re.S) if "import whet" in block)
     monkeypatch.chdir(tmp_path)

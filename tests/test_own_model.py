@@ -64,7 +64,9 @@ DATA = {"sft": "chats", "reward": "pairs", "dpo": "pairs", "ppo": "prompts", "gr
 @pytest.mark.parametrize("name", DATA)
 def test_one_step_saved_and_reopened(name: str, lora: bool, own: Path, tmp_path: Path) -> None:
     online = name in ("ppo", "grpo")
-    options = {"reward": f"{own / 'my.py'}:score", "prompts": 2, "group": 2, "max_new_tokens": 6} if online else {"batch": 2}
+    options = (
+        {"reward": f"{own / 'my.py'}:score", "prompts": 2, "group": 2, "max_new_tokens": 6} if online else {"batch": 2}
+    )
     if name == "ppo":
         options["ppo.critic.warmup"] = 0
     run = whet.run(
@@ -82,7 +84,11 @@ def test_one_step_saved_and_reopened(name: str, lora: bool, own: Path, tmp_path:
     assert {"tokenizer.json", "tokenizer_config.json"} <= files
     if lora:
         assert "adapter_model.safetensors" in files
-        again = whet.run("sft", model=run.model, data=own / "chats.jsonl", steps=1, out=tmp_path / "again", **{"data.holdout": 0})
+        if name == "reward":
+            return
+        again = whet.run(
+            "sft", model=run.model, data=own / "chats.jsonl", steps=1, out=tmp_path / "again", **{"data.holdout": 0}
+        )
         assert again.model.is_dir()
         return
     opened = AutoModelForSequenceClassification if name == "reward" else AutoModelForCausalLM

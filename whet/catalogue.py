@@ -41,12 +41,10 @@ def worlds() -> list[tuple[str, str]]:
 def print_catalogue(what: str | None) -> None:
     """Every shelf with its names, what each is, and the laws it is excused from."""
     kinds = {shelf.kind: shelf for shelf in shelves()}
-    wanted = {"lab world", *kinds} if what is None else {what.replace("_", " ").removesuffix("s")}
-    unknown = wanted - {"lab world", *kinds}
-    if unknown:
-        raise ConfigError(
-            f"there is no shelf {what!r}{nearest(str(what), kinds)}; there are: {listed([*kinds, 'lab world'])}"
-        )
+    every = [*kinds, "lab world"]
+    wanted = every if what is None else [kind for kind in every if _same_kind(kind, what)]
+    if not wanted:
+        raise ConfigError(f"there is no shelf {what!r}{nearest(str(what), every)}; there are: {listed(every)}")
     known = {kind: [(e.name, e.summary + _excuses(e)) for e in shelf.entries()] for kind, shelf in kinds.items()}
     sections = {kind: rows for kind, rows in {**known, "lab world": worlds()}.items() if kind in wanted and rows}
     width = max(len(name) for rows in sections.values() for name, _ in rows)
@@ -61,6 +59,12 @@ def print_catalogue(what: str | None) -> None:
             console.print()
         console.print(Text(kind, style="bold"))
         console.print(Padding(table, (0, 0, 0, 2)))
+
+
+def _same_kind(kind: str, what: str) -> bool:
+    """A shelf by its name, in any case, with underscores, or in the plural."""
+    one, given = kind.lower(), what.lower().replace("_", " ")
+    return given in (one, f"{one}s", f"{one}es")
 
 
 def _excuses(entry: Entry) -> str:
@@ -237,7 +241,8 @@ def show_recipe(name: str, overrides: Sequence[str], *, stage: str | None) -> st
             raise ConfigError(
                 f"recipe {name} has no stage {stage!r}{nearest(stage, names)}; its stages: {listed(names)}"
             )
-        return dump(next(loaded for s, loaded in preview if s.name == stage))
+        head = f"# the stage {stage} of recipe {name}, to be run alone: whet run FILE KEY=VALUE …\n"
+        return head + dump(next(loaded for s, loaded in preview if s.name == stage))
     params = {row.key: row for row in describe(type(made.params.value))}
     lines = [f"# {recipe.entry(name).summary}", "", f"# parameters of {name}: whet run {name} KEY=VALUE …"]
     for line in dump(made.params).splitlines():

@@ -57,7 +57,8 @@ def run_command(
         whet run reward model=Qwen/Qwen2.5-1.5B-Instruct data=pairs.jsonl
         whet run grpo model=Qwen/Qwen2.5-1.5B-Instruct data=train.jsonl reward=my.py:score lora=true
         whet run dpo model=runs/sft-1 data=pairs.jsonl dpo.loss.beta=0.05
-        whet recipe show grpo --stage grpo > my.yaml && whet run my.yaml optim.lr=1e-5
+        whet recipe show sft model=lab:base data=chats.jsonl --stage sft > my.yaml
+        whet run my.yaml optim.lr=1e-5
 
     `my.py` holds a function `score(prompts, completions, **columns)` that returns one number (or None) per completion.
     Ctrl-C finishes the step, saves and exits with 130; `whet run … --out FOLDER --resume` goes on from there.

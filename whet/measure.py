@@ -12,6 +12,7 @@ from pydantic import Field
 from whet.build.check import check_data, check_model, check_reward
 from whet.config import Config, load
 from whet.data.config import DataConfig
+from whet.errors import ConfigError
 from whet.models.config import ModelConfig
 from whet.rewards.config import RewardConfig
 from whet.rollout.config import SamplingConfig
@@ -48,14 +49,29 @@ def print_measured(model: str, config: MeasureConfig) -> None:
     """Sample, score, and print the table; `config.out` also gets it."""
     from rich.console import Console
 
-    from whet.report.table import Column, Table
+    from whet.report.table import Column, Table, cell
 
+    out = Path(config.out) if config.out is not None else None
+    if out is not None and not out.parent.is_dir():
+        raise ConfigError(f"out={out} cannot be written: there is no folder {str(out.parent)!r}; make it first")
     evaluation = measured(model, config)
-    columns = (Column(key="metric", title=model, format="text"), Column(key="shown", title="value", format=".3f"))
-    rows = tuple({**row, "shown": row} for row in evaluation.table())
-    Console().print(Table(columns=columns, rows=rows).rich())
-    if config.out is not None:
-        Path(config.out).write_text(json.dumps(evaluation.json(), indent=1) + "\n")
+    columns = (Column(key="metric", title=model, format="text"), Column(key="shown", title="value", format="text"))
+    rows = tuple({**row, "shown": cell(row, _form(row["metric"]))} for row in evaluation.table())
+    console = Console(highlight=False)
+    console.print(Table(columns=columns, rows=rows).rich())
+    unscored = f", {evaluation.unscored} of them without a score" if evaluation.unscored else ""
+    console.print(
+        f"\n{len(evaluation.groups)} prompts, {config.k} answers each{unscored}; 95 % intervals over prompts",
+        style="dim",
+    )
+    if out is not None:
+        out.write_text(json.dumps(evaluation.json(), indent=1) + "\n")
+        console.print(f"every answer and number: {out}", style="dim", soft_wrap=True)
+
+
+def _form(metric: str) -> str:
+    """How a number of the table is written: shares as percents."""
+    return "percent" if metric.startswith("pass@") or metric == "truncated" else ".3f"
 
 
 def measured(model: str, config: MeasureConfig) -> Any:

@@ -71,6 +71,8 @@ def unrolled(generate: Callable[[], Stages]) -> Iterator[Stage]:
 def plan(target: str, overrides: Overrides = ()) -> Plan:
     """The plan of a recipe's name, or of a YAML file with `loop:` (one loop) or `recipe:` (a recipe's parameters)."""
     path = Path(target)
+    if target in recipe.names():
+        return of_recipe(target, overrides)
     if path.is_dir():
         there = f" such as {path / 'config.yaml'}" if (path / "config.yaml").is_file() else ""
         raise ConfigError(f"{path} is a folder; give a recipe's name (whet list recipe) or a YAML file{there}")

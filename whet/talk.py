@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from whet.build.check import check_model
+from whet.config import load
 from whet.errors import ConfigError
 from whet.eval.chat import Side
 from whet.models.config import ModelConfig
@@ -14,12 +16,15 @@ from whet.rundir import RunDir
 
 def talk(models: Sequence[str], *, temperature: float, max_new_tokens: int, seed: int) -> None:
     """Load every model (a run gives two: where it started and what it became) and talk until /quit."""
+    given = {"temperature": temperature, "max_new_tokens": max_new_tokens}
+    sampling = load(SamplingConfig, overrides=given).value
+    named = [pair for name in models for pair in before_and_after(name)]
+    for _, folder in named:
+        check_model(folder)
     from whet.build.loops import quiet_libraries
     from whet.eval.chat import chat
 
     quiet_libraries()
-    sampling = SamplingConfig(temperature=temperature, max_new_tokens=max_new_tokens)
-    named = [pair for name in models for pair in before_and_after(name)]
     chat([_side(name, folder, sampling, seed) for name, folder in named], seed=seed)
 
 
@@ -35,7 +40,7 @@ def before_and_after(name: str) -> list[tuple[str, str]]:
     start = config.get("model", {}).get("path")
     if start is None:
         raise ConfigError(f"{after.parent} does not say which model it began with; name the two model folders instead")
-    return [("before", str(start)), ("after", str(after))]
+    return [(f"before ({Path(str(start)).name})", str(start)), (f"after ({folder.name})", str(after))]
 
 
 def _side(name: str, folder: str, sampling: SamplingConfig, seed: int) -> Side:
@@ -45,5 +50,11 @@ def _side(name: str, folder: str, sampling: SamplingConfig, seed: int) -> Side:
     policy = models.policy(ModelConfig(path=folder), seed=seed)
     renderer = data.renderer_of(policy)
     engine = TorchEngine(policy, sampling, renderer.stop_ids)
-    room = (renderer.context or 4096) - sampling.max_new_tokens
+    context = renderer.context or 4096
+    room = context - sampling.max_new_tokens
+    if room < 1:
+        raise ConfigError(
+            f"--max-new-tokens is {sampling.max_new_tokens}, but {folder} reads {context} tokens, question and answer "
+            "together; give less"
+        )
     return Side(name=name, engine=engine, render=renderer.prompt, context=room, plain=not renderer.chats)

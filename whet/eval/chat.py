@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, cast
 
-from rich.columns import Columns
 from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
@@ -197,6 +196,7 @@ def chat(
         try:
             command, text = read_line(read())
         except (EOFError, KeyboardInterrupt):
+            screen.print()
             return turns
         except ConfigError as error:
             screen.print(Text(str(error), style="red"))
@@ -204,7 +204,7 @@ def chat(
         if command == "quit":
             return turns
         if command == "help":
-            screen.print(Columns([f"[bold]/{name}[/] {what}" for name, what in COMMANDS.items()], expand=False))
+            screen.print("\n".join(f"[bold]/{name:<6}[/] {what}" for name, what in COMMANDS.items()))
         asked, waits = step(turns, command, text)
         turns = _answered(sides, asked, seed=seed, screen=screen) if waits else asked
 

@@ -36,6 +36,10 @@ def load_policy(config: ModelConfig, seed: int = 0) -> Decoder:
     from transformers import AutoModelForCausalLM
 
     base = base_of(config.path)
+    if _is_classifier(base) or (Path(config.path) / _file("score")).exists():
+        raise ModelError(
+            f"{config.path} is a reward model, which scores answers and writes none; give a language model"
+        )
     hf = _weights(AutoModelForCausalLM, base, config, kind="language model", fresh=())
     decoder = _finish(Decoder(hf, tokenizer=load_tokenizer(config.path, stop=config.stop)), config, base, seed)
     decoder.stop_ids = require_stop(decoder.tokenizer, _generation(base), config.path)

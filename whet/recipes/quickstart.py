@@ -127,7 +127,7 @@ def pairs_of(params: QuickstartParams, model: str) -> dict[str, Any]:
 
 
 def reward_of(params: QuickstartParams, pairs: Result) -> RewardModelConfig:
-    """A reward model on the compared pairs, measured on held-out ones; it starts from the base, which has read votes."""
+    """A reward model on the compared pairs, measured on held-out ones; it starts from the base, which read votes."""
     return RewardModelConfig(
         model=ModelConfig(path="lab:base"),
         data=DataConfig(path=pairs["pairs"], seed=params.seed),
