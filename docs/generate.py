@@ -16,11 +16,18 @@ COMMANDS = ([], ["run"], ["quickstart"], ["list"], ["explain"], ["recipe", "show
 
 def methods() -> str:
     """A table a shelf, then each member's page: equation, source, options."""
-    lines = ["# Methods", "", "Made from the shelves by `python docs/generate.py`; `whet explain NAME` prints the same.", ""]
+    lines = [
+        "# Methods",
+        "",
+        "Made from the shelves by `python docs/generate.py`; `whet explain NAME` prints the same.",
+        "",
+    ]
     for shelf in shelves():
         lines += [f"## {shelf.kind}", "", "| name | what it is | options |", "|---|---|---|"]
         for entry in shelf.entries():
-            options = ", ".join(f"`{o.name}` ({o.text}" + ("" if o.required else f", {o.default!r}") + ")" for o in entry.options)
+            options = ", ".join(
+                f"`{o.name}` ({o.text}" + ("" if o.required else f", {o.default!r}") + ")" for o in entry.options
+            )
             lines.append(f"| `{entry.name}` | {_cell(entry.summary)} | {_cell(options) or '–'} |")
         lines.append("")
     lines += ["## lab world", "", "| name | task |", "|---|---|"]
@@ -40,7 +47,9 @@ def commands() -> str:
     """Every command's help page."""
     lines = ["# Commands", "", "Made from the command line by `python docs/generate.py`.", ""]
     for name in COMMANDS:
-        shown = CliRunner().invoke(app, [*name, "--help"], env={"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}, prog_name="whet")
+        shown = CliRunner().invoke(
+            app, [*name, "--help"], env={"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}, prog_name="whet"
+        )
         page = "\n".join(line.rstrip() for line in shown.output.strip("\n").splitlines())
         lines += [f"## whet {' '.join(name)}".rstrip(), "", "```text", page.strip("\n"), "```", ""]
     return "\n".join(lines)
