@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -89,7 +90,7 @@ REWARD, RUN = RewardError.exit_code, RunError.exit_code
         (("run", "sft", "model=lab:base", "data=lab:chatt/train"), ["no lab world 'chatt'", "did you mean 'chat'"]),
         (("run", "sft", "model=lab:base", "data=lab:chat/tran"), ["no split 'tran'", "train, test"]),
         (("run", "dpo", "model=lab:base", "data=lab:chat/train"), ["dpo needs pairs or labels", "give a file"]),
-        ((*(*GRPO, "reward=my.py:good", "group=1")[:5], "group=1", "reward=lab:math"),
+        (("run", "grpo", "model=lab:base", "data=tasks.jsonl", "reward=lab:math", "group=1"),
          ["group_zscore compares the responses to one prompt, but group is 1: set group=2 or more"]),
         (("run", "ppo", *GRPO[2:], "reward=lab:math", "critic=null"), ["advantage gae needs values: set critic"]),
         ((*GRPO, "reward=lab:math", "critic=true"), ["critic is given, but advantage group_zscore looks at no values"]),
@@ -363,8 +364,6 @@ def test_a_second_process_on_the_same_folder(whet: Whet) -> None:
         whet(*words, "--resume").refused(RUN, "run is in use by process ", "wait for it, end it, or choose another")
         assert tree(Path("run")) == held
     finally:
-        import os
-
         os.close(lock)
     assert whet(*words, "--resume").code == 0
 
