@@ -31,16 +31,16 @@ COUNT = task("count", numbers=[3, 5, 7], target=22)
 
 BY_HAND = [
     # chat: 2 × share covered + 0.5 (order, topic, opener, closer, format) - 0.1 per word beyond 12 - 0.2 per repeat
-    (FRIENDLY, "Hi friend! Cats love milk and need sleep. See you soon!", 4.5),
-    (FRIENDLY, "Hi friend! Cats love milk, need sleep and want joy. See you soon!", 4.4),  # 13 words, one too many
-    (PLAIN, "Cats love milk and need sleep.", 4.5),
-    (FRIENDLY, "Cats love milk and need sleep.", 3.5),  # no greeting, no farewell
-    (PLAIN, "Cats love sleep and need milk.", 4.0),  # wrong order
-    (PLAIN, "Cats love milk.", 3.0),  # half covered, no order bonus
-    (PLAIN, "Dogs love milk and need sleep.", 4.0),  # another topic
-    (PLAIN, "Cats love milk and need sleep", 4.0),  # no full stop
-    (PLAIN, "Cats love milk and love sleep.", 4.3),  # "love" again
-    (PLAIN, "Cats milk sleep.", 2.0),  # words without a verb are not said
+    (FRIENDLY, "Hi friend! Cats love milk and need sleep. See you soon!", 5.0),
+    (FRIENDLY, "Hi friend! Cats love milk, need sleep and want joy. See you soon!", 4.9),  # 13 words, one too many
+    (PLAIN, "Cats love milk and need sleep.", 5.0),
+    (FRIENDLY, "Cats love milk and need sleep.", 3.0),  # no greeting, no farewell
+    (PLAIN, "Cats love sleep and need milk.", 4.5),  # wrong order
+    (PLAIN, "Cats love milk.", 3.75),  # half covered, no order bonus
+    (PLAIN, "Dogs love milk and need sleep.", 4.5),  # another topic
+    (PLAIN, "Cats love milk and need sleep", 4.5),  # no full stop
+    (PLAIN, "Cats love milk and love sleep.", 4.75),  # "love" again
+    (PLAIN, "Cats milk sleep.", 3.0),  # words without a verb are not said
     (PLAIN, "Hi friend! Cats love milk and need sleep.", 4.0),  # a greeting nobody asked for
     (FRIENDLY, "", 0.0),
     # safe

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -73,8 +73,8 @@ class CheckpointConfig(Config):
 class LoopConfig(Config):
     """What every loop has."""
 
-    loop: str
-    """Which loop this file is for."""
+    loop: Any
+    """Which loop this file is for: each names itself."""
     model: ModelConfig
     """The model that learns."""
     data: DataConfig
