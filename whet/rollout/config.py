@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from whet.config import Config
 
 
-class SamplingConfig(BaseModel):
+class SamplingConfig(Config):
     """How responses are drawn: temperature, then top-k, top-p and min-p, until a stop or `max_new_tokens`.
 
     >>> SamplingConfig(temperature=0.6, top_p=0.95).truncates
     True
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_new_tokens: int = Field(default=64, ge=1, description="most tokens of a response, its stop token included")
     temperature: float = Field(
