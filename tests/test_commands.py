@@ -14,6 +14,9 @@ from console import CHATS, PAIRS, TASKS, Said, Whet, console, tree, write
 import whet as api
 from whet.catalogue import shelves
 from whet.data.config import DataConfig
+from whet.data.readers import read_rows
+from whet.data.splits import split_rows
+from whet.errors import DataError
 from whet.models.config import ModelConfig
 from whet.recipes import recipe
 from whet.recipes.params import OwnPass
@@ -285,6 +288,37 @@ def test_eval(whet: Whet, model: str, words: tuple[str, str], tmp_path: Path) ->
         solved = sum(any(row["rewards"]) for row in found["tasks"]) / 5
         assert found["numbers"]["pass@8"]["value"] == pytest.approx(solved)
         assert found["numbers"]["pass@1"]["value"] == pytest.approx(mean)
+
+
+def test_eval_counts_every_row_it_does_not_ask(whet: Whet, tmp_path: Path) -> None:
+    """Too long, malformed and repeated rows are said under the table and counted in the JSON."""
+    long = {"prompt": [{"role": "user", "content": "What is 1 ? " * 300}], "answer": "1"}
+    many = [
+        {"prompt": [{"role": "user", "content": f"What is {i} + 1 ?"}], "answer": str(i + 1), "n": i} for i in range(40)
+    ]
+    data, out = write(tmp_path / "some.jsonl", [*many, many[0], long, "{"]), tmp_path / "eval.json"
+    words = ("eval", "lab:base", f"data={data}", "reward=final_number", "k=1", "max_new_tokens=4", f"out={out}")
+    whet(*words).refused(DataError.exit_code, "1 row is bad, and data.max_bad_rows allows 0")
+    said = whet(*words, "data.max_bad_rows=1", width=100)
+    assert said.code == 0, said.err
+    assert "41 prompts, 1 answers each" in said.out
+    told = " ".join(said.out.split())
+    for line in ("data: 43 rows of kind", "41 kept", "1 refused as malformed", "1 left out as too long", "1 that repeat"):
+        assert line in told, line
+    (rows,) = json.loads(out.read_text())["rows"]
+    counts = {name: rows[name] for name in ("read", "kept", "bad", "overlong", "duplicates")}
+    assert counts == {"read": 43, "kept": 41, "bad": 1, "overlong": 1, "duplicates": 1}
+
+
+def test_eval_of_the_held_out_share_asks_what_training_did_not_see(whet: Whet, tmp_path: Path) -> None:
+    out = tmp_path / "eval.json"
+    words = ("data=tasks.jsonl", "reward=final_number", "k=1", "max_new_tokens=2", f"out={out}")
+    assert whet("eval", "lab:base", *words, "data.holdout=0.3").code == 0
+    asked = [task["task_id"] for task in json.loads(out.read_text())["tasks"]]
+    assert 0 < len(asked) < len(TASKS)
+    config = DataConfig(path="tasks.jsonl", holdout=0.3)
+    _, held = split_rows(read_rows(config), holdout=0.3, seed=0)
+    assert asked == [row.where for row in held]
 
 
 def test_eval_repeats_itself_and_follows_its_seed(whet: Whet, tmp_path: Path) -> None:

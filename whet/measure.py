@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
@@ -17,12 +18,16 @@ from whet.models.config import ModelConfig
 from whet.rewards.config import RewardConfig
 from whet.rollout.config import SamplingConfig
 
+if TYPE_CHECKING:
+    from whet.data.intake import Report
+    from whet.eval.evaluate import Evaluation
+
 
 class MeasureConfig(Config):
-    """What `whet eval` takes as KEY=VALUE."""
+    """What `whet eval` takes as KEY=VALUE; `data=F` is short for `data.path=F`."""
 
-    data: str
-    """Prompts: a file, a hub name, or a lab world such as lab:math/test."""
+    data: DataConfig
+    """Prompts: a file, a hub name, or a lab world such as lab:math/test; with data.holdout, the held-out share alone."""
     reward: str
     """What scores the answers: my.py:score, a built-in's name, model:FOLDER, or lab:WORLD."""
     k: Annotated[int, Field(gt=0)] = 8
@@ -39,14 +44,39 @@ class MeasureConfig(Config):
     """Also write every number and answer to this file."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """An evaluation, and what became of the rows it was to ask; a lab world's prompts have no report."""
+
+    evaluation: Evaluation
+    reports: tuple[Report, ...]
+
+    def json(self) -> dict[str, Any]:
+        """Everything but the tokens: the rows' counts, then the evaluation."""
+        return {"rows": [asdict(report) for report in self.reports], **self.evaluation.json()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """An evaluation, and what became of the rows it was to ask; a lab world's prompts have no report."""
+
+    evaluation: Evaluation
+    reports: tuple[Report, ...]
+
+    def json(self) -> dict[str, Any]:
+        """Everything but the tokens: the rows' counts, then the evaluation."""
+        return {"rows": [asdict(report) for report in self.reports], **self.evaluation.json()}
+
+
 def measure_command(model: str, settings: Sequence[str]) -> None:
     """Parse the settings, measure, print."""
-    config = load(MeasureConfig, overrides=settings, name="whet eval").value
+    spelt = [f"data.path={text.removeprefix('data=')}" if text.startswith("data=") else text for text in settings]
+    config = load(MeasureConfig, overrides=spelt, name="whet eval").value
     print_measured(model, config)
 
 
 def print_measured(model: str, config: MeasureConfig) -> None:
-    """Sample, score, and print the table; `config.out` also gets it."""
+    """Sample, score, and print the table with what became of the rows; `config.out` also gets it."""
     from rich.console import Console
 
     from whet.report.table import Column, Table, cell
@@ -54,18 +84,20 @@ def print_measured(model: str, config: MeasureConfig) -> None:
     out = Path(config.out) if config.out is not None else None
     if out is not None and not out.parent.is_dir():
         raise ConfigError(f"out={out} cannot be written: there is no folder {str(out.parent)!r}; make it first")
-    evaluation = measured(model, config)
+    found = measured(model, config)
     columns = (Column(key="metric", title=model, format="text"), Column(key="shown", title="value", format="text"))
-    rows = tuple({**row, "shown": cell(row, _form(row["metric"]))} for row in evaluation.table())
+    rows = tuple({**row, "shown": cell(row, _form(row["metric"]))} for row in found.evaluation.table())
     console = Console(highlight=False)
     console.print(Table(columns=columns, rows=rows).rich())
-    unscored = f", {evaluation.unscored} of them without a score" if evaluation.unscored else ""
+    unscored = f", {found.evaluation.unscored} of them without a score" if found.evaluation.unscored else ""
     console.print(
-        f"\n{len(evaluation.groups)} prompts, {config.k} answers each{unscored}; 95 % intervals over prompts",
+        f"\n{len(found.evaluation.groups)} prompts, {config.k} answers each{unscored}; 95 % intervals over prompts",
         style="dim",
     )
+    for report in found.reports:
+        console.print(f"data: {'; '.join(report.lines())}", style="dim")
     if out is not None:
-        out.write_text(json.dumps(evaluation.json(), indent=1) + "\n")
+        out.write_text(json.dumps(found.json(), indent=1) + "\n")
         console.print(f"every answer and number: {out}", style="dim", soft_wrap=True)
 
 
@@ -74,9 +106,9 @@ def _form(metric: str) -> str:
     return "percent" if metric.startswith("pass@") or metric == "truncated" else ".3f"
 
 
-def measured(model: str, config: MeasureConfig) -> Any:
-    """The evaluation itself (`whet.eval.evaluate.Evaluation`)."""
-    where = DataConfig(path=config.data, max_rows=config.n, seed=config.seed)
+def measured(model: str, config: MeasureConfig) -> Measured:
+    """The evaluation itself."""
+    where = config.data if config.data.holdout else config.data.model_copy(update={"max_rows": _rows(config)})
     judge = RewardConfig(function=config.reward)
     check_model(model)
     check_data(where, {})
@@ -90,9 +122,17 @@ def measured(model: str, config: MeasureConfig) -> Any:
     quiet_libraries()
     policy = models.policy(ModelConfig(path=model), seed=config.seed)
     renderer = data.renderer_of(policy)
-    found, _ = data.tasks(where, policy, {}, lambda report: None)
+    reports: list[Any] = []
+    learned, held = data.tasks(where, policy, {}, reports.append)
+    found = (held or learned)[: config.n]
     sampling = SamplingConfig(temperature=config.temperature, max_new_tokens=config.max_new_tokens)
     reward = build_rewards([judge], {}, seed=config.seed, budget=16384, policy=policy)
     reward.check(found)
     engine = TorchEngine(policy, sampling, renderer.stop_ids)
-    return evaluate(engine, found[: config.n], renderer.prompt, reward, k=config.k, seed=config.seed)
+    evaluation = evaluate(engine, found, renderer.prompt, reward, k=config.k, seed=config.seed)
+    return Measured(evaluation=evaluation, reports=tuple(reports))
+
+
+def _rows(config: MeasureConfig) -> int | None:
+    """The fewer of both limits: rows beyond `n` need not be read."""
+    return min((limit for limit in (config.n, config.data.max_rows) if limit is not None), default=None)
