@@ -1,4 +1,4 @@
-"""KTO: Kahneman–Tversky optimisation from single labelled answers (Ethayarajh et al. 2024, arXiv:2402.01306, eq. 7).
+"""KTO: Kahneman–Tversky optimisation from single labelled answers (Ethayarajh et al. 2024, arXiv:2402.01306, eq. 8).
 
     ℓ(y) = log π(y)/ref(y)        z0 = max(0, mean of ℓ over mismatched rows), a constant
     L = desirable · (1 − σ(β(ℓ − z0)))       where the column "label" is 1
