@@ -15,8 +15,8 @@ from whet.losses import ratio_pooling
 def token(log_ratio: Tensor, row: Tensor, length: Tensor) -> Tensor:
     """Every token has its own ratio, as in PPO, GRPO and DAPO.
 
-    >>> token(torch.tensor([0.1, 0.3]), torch.tensor([0, 0]), torch.tensor([2])) is not None
-    True
+    >>> [f"{x:.2f}" for x in token(torch.tensor([0.1, 0.3, 0.5]), torch.tensor([0, 0, 1]), torch.tensor([2, 1]))]
+    ['0.10', '0.30', '0.50']
     """
     return log_ratio
 
