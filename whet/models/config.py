@@ -16,8 +16,6 @@ class LoraConfig(Config):
     """Rank of the adapter's two factors."""
     alpha: Annotated[float, Field(gt=0)] = 32.0
     """The adapter's output is scaled by alpha / rank."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Dropout before the adapter while training."""
     targets: str | tuple[str, ...] = "all-linear"
     """Layers that get an adapter: all-linear, or names of modules."""
 

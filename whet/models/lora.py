@@ -16,9 +16,7 @@ def add_adapter(decoder: Decoder, config: LoraConfig, *, seed: int) -> Decoder:
     """A fresh adapter on the decoder: one factor is drawn from `seed`, the other is 0, so nothing changes yet."""
     peft = _peft()
     targets = config.targets if isinstance(config.targets, str) else list(config.targets)
-    options = peft.LoraConfig(
-        r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=targets, bias="none"
-    )
+    options = peft.LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=targets, bias="none")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:

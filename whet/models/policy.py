@@ -47,7 +47,7 @@ class Decoder(nn.Module):
 
     `hf` is the wrapped model (its score head taken out), `heads` our own: "score" `Linear(h, 1, bias=False)`, "value"
     `Linear(h, 1)`. `adapter` is the PEFT model around `hf`, or None. `layout_reason` says why a layout was chosen.
-    Dropout is off: the same batch gives the same numbers twice, so `train()` reaches nothing but an adapter's dropout.
+    Dropout is off, an adapter's too: the same batch gives the same numbers twice, so `train()` changes nothing.
     """
 
     def __init__(self, hf: Any, *, tokenizer: Any = None, heads: dict[str, nn.Module] | None = None) -> None:
@@ -93,12 +93,8 @@ class Decoder(nn.Module):
         return LmHead(weight=linear.weight, bias=getattr(linear, "bias", None), scale=scale, softcap=softcap)
 
     def train(self, mode: bool = True) -> Decoder:
-        """Everything stays in evaluation mode but the adapter's own dropout."""
-        super().train(False)
-        for name, module in self.hf.named_modules():
-            if "lora_dropout" in name:
-                module.train(mode)
-        return self
+        """Everything stays in evaluation mode."""
+        return super().train(False)
 
     def hidden(self, batch: TokenBatch, *, plan: ForestPlan | None = None) -> Tensor:
         """Last hidden states `[T, h]`; `plan` saves making the same batch's plan twice."""
