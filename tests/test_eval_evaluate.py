@@ -9,6 +9,7 @@ import pytest
 
 from whet.errors import ConfigError, DataError, RewardError
 from whet.eval.evaluate import evaluate, gold_win_rate
+from whet.rewards.functions import function_reward
 from whet.types import Completion, Group, Request, Score, Task
 
 TASKS = [Task(id=f"t{i}", messages=({"role": "user", "content": f"{i} + 1 ="},), answer=str(i + 1)) for i in range(20)]
@@ -110,6 +111,18 @@ def test_what_could_not_be_judged_is_counted_and_not_zero() -> None:
     assert set(found.pass_at) == {1}, "no prompt has three judged answers"
     nothing = evaluate(Echo(1.0), TASKS, render, never, k=3, seed=0)
     assert (nothing.reward, nothing.pass_at, nothing.unscored) == (None, {}, 60)
+
+
+def test_a_reward_is_given_answers_as_in_training() -> None:
+    """The completion of a chat is what the assistant said, without the question in front of it."""
+    seen: list[object] = []
+
+    def look(prompts: list[object], completions: list[object]) -> list[float]:
+        seen.append((prompts[0], completions[0]))
+        return [0.0 for _ in completions]
+
+    evaluate(Echo(1.0), TASKS[:1], render, function_reward(look), k=1, seed=0)
+    assert seen == [([{"role": "user", "content": "0 + 1 ="}], [{"role": "assistant", "content": "1"}])]
 
 
 def test_gold_stands_beside_the_reward_and_makes_win_rates() -> None:

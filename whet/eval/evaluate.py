@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 from whet.errors import ConfigError, DataError, RewardError
 from whet.eval.stats import Interval, bootstrap, pass_at_k, share, win_rate
-from whet.types import Completion, Engine, Group, NoiseKey, Request, Reward, Rollout, Score, StopReason, Task
+from whet.train.source import rollout
+from whet.types import Engine, Group, NoiseKey, Request, Reward, Score, StopReason, Task
 
 Values = tuple[tuple[float | None, ...], ...]
 """Numbers [prompts][k], None where one could not be judged."""
@@ -160,31 +161,12 @@ def _sample(
         Group(
             task=task,
             members=tuple(
-                (answer_rollout(task, request, completion, index=index), None)
+                (rollout(task, request, completion, request.key.occurrence, index), None)
                 for index, completion in enumerate(completions)
             ),
         )
         for task, request, completions in zip(tasks, requests, answers, strict=True)
     ]
-
-
-def answer_rollout(task: Task, request: Request, completion: Completion, *, index: int) -> Rollout:
-    """The flat sequence of a prompt and one sampled answer to it."""
-    prompt, answer = len(request.prompt), len(completion.tokens)
-    return Rollout(
-        task_id=task.id,
-        tokens=request.prompt + completion.tokens,
-        mask=(False,) * prompt + (True,) * answer,
-        source=("prompt",) * prompt + ("sampled",) * answer,
-        logprobs=completion.logprobs,
-        log_mass=completion.log_mass,
-        text=completion.text,
-        stopped=completion.stopped,
-        versions=completion.versions,
-        occurrence=request.key.occurrence,
-        index=index,
-        messages=(*task.messages, {"role": "assistant", "content": completion.text}),
-    )
 
 
 def _score(reward: Reward, groups: Sequence[Group]) -> list[Group]:
