@@ -10,6 +10,7 @@ import pytest
 from whet.errors import ConfigError, DataError, RewardError
 from whet.eval.evaluate import evaluate, gold_win_rate
 from whet.rewards.functions import function_reward
+from whet.train.source import sample_groups
 from whet.types import Completion, Group, Request, Score, Task
 
 TASKS = [Task(id=f"t{i}", messages=({"role": "user", "content": f"{i} + 1 ="},), answer=str(i + 1)) for i in range(20)]
@@ -166,6 +167,16 @@ def test_evaluate_works_inside_a_running_event_loop() -> None:
     assert asyncio.run(notebook()) == 1.0
     with pytest.raises(RewardError, match="grader is gone"):
         asyncio.run(failing())
+
+
+def test_the_policy_is_sampled_inside_a_running_event_loop() -> None:
+    """`whet.run` in a notebook."""
+
+    async def notebook() -> list[Group]:
+        asked = [(task, 0) for task in TASKS[:2]]
+        return sample_groups(Echo(1.0), render, exact, asked, n=2, seed=0, step=1, stream="train")
+
+    assert [score.value for group in asyncio.run(notebook()) for score in group.scores if score] == [1.0] * 4
 
 
 def test_bad_input_is_refused_in_one_sentence() -> None:

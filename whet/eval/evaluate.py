@@ -5,16 +5,15 @@ What it leaves out: greedy decoding and truncation are the engine's settings; th
 
 from __future__ import annotations
 
-import asyncio
 import math
-import threading
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from whet.errors import ConfigError, DataError, RewardError
 from whet.eval.stats import Interval, bootstrap, pass_at_k, share, win_rate
+from whet.rewards.waiting import finished
 from whet.train.source import rollout
 from whet.types import Engine, Group, NoiseKey, Request, Reward, Score, StopReason, Task
 
@@ -27,8 +26,6 @@ Measure = Callable[[Sequence[Group]], Sequence[Sequence[float | None]]]
 CUT_SHORT: tuple[StopReason, ...] = ("length", "overflow")
 RIGHT_PARTS = ("correct", "solved")
 """Parts of a score that say whether an answer is right."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,35 +174,6 @@ def _score(reward: Reward, groups: Sequence[Group]) -> list[Group]:
             "not the same ones with every answer scored; return each group with a score for each rollout"
         )
     return scored
-
-
-def finished(work: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine, also within a running event loop (a notebook), where it gets a thread of its own.
-
-    >>> async def two() -> int:
-    ...     return 2
-    >>> finished(two())
-    2
-    """
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    outcome: list[T] = []
-    failure: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            outcome.append(asyncio.run(work))
-        except BaseException as error:  # raised again below, in the caller's thread
-            failure.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    if failure:
-        raise failure[0]
-    return outcome[0]
 
 
 def value_of(score: Score | None) -> float | None:

@@ -5,7 +5,6 @@ Each is called as `f(folder, live=…, **arguments)` by a recipe and returns wha
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -28,6 +27,7 @@ from whet.models.policy import Decoder
 from whet.models.tokenizer import context_length
 from whet.report.samples import sample_row, write_samples
 from whet.rewards.model import ModelReward
+from whet.rewards.waiting import finished
 from whet.rollout.config import SamplingConfig
 from whet.rollout.torch_engine import TorchEngine
 from whet.train.credit import pack_groups, token_column
@@ -168,7 +168,7 @@ def _evaluated(policy: Decoder, entry: Mapping[str, Any], *, prompts: int, seed:
 
 def _samples(stage: str, found: Evaluation, shown: int, policy: Decoder) -> list[dict[str, Any]]:
     """The first answer to the first prompts, with the parts of its exact reward."""
-    judged = asyncio.run(Gold(found.groups[0].task.meta["world"])(found.groups[:shown]))
+    judged = finished(Gold(found.groups[0].task.meta["world"])(found.groups[:shown]))
     return [
         sample_row(
             group.task,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from whet.data.order import Cursor
+from whet.rewards.waiting import finished
 from whet.types import Completion, Engine, Group, NoiseKey, Request, Reward, Rollout, Score, Task
 
 
@@ -80,7 +80,7 @@ def sample_groups(
         Group(task=task, members=tuple((rollout(task, request, c, occurrence, i), None) for i, c in enumerate(done)))
         for (task, occurrence), request, done in zip(tasks, requests, drawn, strict=True)
     ]
-    return asyncio.run(scored(reward, groups))
+    return finished(scored(reward, groups))
 
 
 async def scored(reward: Reward, groups: Sequence[Group]) -> list[Group]:
