@@ -303,7 +303,7 @@ def test_eval_counts_every_row_it_does_not_ask(whet: Whet, tmp_path: Path) -> No
     assert said.code == 0, said.err
     assert "41 prompts, 1 answers each" in said.out
     told = " ".join(said.out.split())
-    for line in ("data: 43 rows of kind", "41 kept", "1 refused as malformed", "1 left out as too long", "1 that repeat"):
+    for line in ("43 rows of kind", "41 kept", "1 refused as malformed", "1 left out as too long", "1 that repeat"):
         assert line in told, line
     (rows,) = json.loads(out.read_text())["rows"]
     counts = {name: rows[name] for name in ("read", "kept", "bad", "overlong", "duplicates")}

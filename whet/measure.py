@@ -27,7 +27,7 @@ class MeasureConfig(Config):
     """What `whet eval` takes as KEY=VALUE; `data=F` is short for `data.path=F`."""
 
     data: DataConfig
-    """Prompts: a file, a hub name, or a lab world such as lab:math/test; with data.holdout, the held-out share alone."""
+    """Prompts: a file, a hub name, or a lab world such as lab:math/test; with data.holdout, the held-out share."""
     reward: str
     """What scores the answers: my.py:score, a built-in's name, model:FOLDER, or lab:WORLD."""
     k: Annotated[int, Field(gt=0)] = 8
@@ -42,18 +42,6 @@ class MeasureConfig(Config):
     """The same seed asks the same draws, so that models are compared on common noise."""
     out: str | None = None
     """Also write every number and answer to this file."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """An evaluation, and what became of the rows it was to ask; a lab world's prompts have no report."""
-
-    evaluation: Evaluation
-    reports: tuple[Report, ...]
-
-    def json(self) -> dict[str, Any]:
-        """Everything but the tokens: the rows' counts, then the evaluation."""
-        return {"rows": [asdict(report) for report in self.reports], **self.evaluation.json()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
