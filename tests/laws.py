@@ -1,4 +1,7 @@
-"""How a law runs over a shelf: every member, at its defaults and with each option moved, exceptions included."""
+"""How a law runs over a shelf: every member, at its defaults and with each option moved, exceptions included.
+
+A member for which a law is rightly false says so in its decorator, `breaks={"law": "why"}`; then the law must fail.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
+import torch
 from torch import Tensor
 
 from whet.errors import ConfigError
@@ -50,3 +54,34 @@ def hold(law: Law, shelf: Shelf, name: str, options: dict[str, Any]) -> None:
             law(shelf.bind(name, **options), entry)
     else:
         law(shelf.bind(name, **options), entry)
+
+
+ITEMS = {"items_do_not_affect_one_another"}
+"""The name of the law that `items` makes."""
+
+
+def normal(*shape: int, spread: float = 1.0) -> Tensor:
+    return (spread * torch.randn(*shape, dtype=torch.float64)).requires_grad_()
+
+
+def signs(size: int) -> Tensor:
+    return torch.where(torch.arange(size) % 2 == 0, 1.0, -1.0).double() * torch.rand(size).double()
+
+
+def gradients(value: Tensor, at: list[Tensor]) -> list[Tensor | None]:
+    return list(torch.autograd.grad(value.sum(), at, allow_unused=True, retain_graph=True))
+
+
+def items(*inputs: Tensor) -> Law:
+    """Each value depends on its own entry alone."""
+
+    def law(loss: Fn, entry: Entry) -> None:
+        value, some = loss(*inputs), torch.tensor([5, 2])
+        assert value.shape == inputs[0].shape and bool(value.isfinite().all())
+        torch.testing.assert_close(loss(*(x[some] for x in inputs)), value[some])
+        slope = gradients(value[3], [inputs[0]])[0]
+        assert slope is not None and bool(slope.isfinite().all())
+        assert bool((slope[torch.arange(len(slope)) != 3] == 0).all())
+
+    law.__name__ = "items_do_not_affect_one_another"
+    return law

@@ -1,0 +1,190 @@
+"""Laws of losses per pair and per response: found by discovery, so a new file is tested by being there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from laws import Fn, Law, gradients, hold, members, normal
+from torch import Tensor
+
+from whet.losses import preference_loss, rating_loss, reward_loss, statistic
+from whet.losses.terms import Responses
+from whet.members import Entry
+from whet.registry import Shelf
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    torch.manual_seed(0)
+
+
+def columns(size: int) -> dict[str, Tensor]:
+    made = {name: torch.rand(size, dtype=torch.float64) for name in ("margin", "weight", "rating")}
+    every = torch.arange(size)
+    return made | {"label": (every % 2).double(), "mismatched": (every % 3 == 2).double()}
+
+
+def view(size: int, *, spread: float = 1.0) -> Responses:
+    """Random responses with everything a loss may read."""
+    length = torch.randint(2, 9, (size,)).double()
+    return Responses(
+        length=length,
+        policy=normal(size, spread=spread),
+        anchor=(spread * torch.randn(size)).double(),
+        score=normal(size, spread=spread),
+        group=torch.arange(size),
+        stat={name: normal(size).detach().abs().requires_grad_() for name in statistic.names()},
+        col=columns(size),
+    )
+
+
+def level(size: int) -> Responses:
+    """Responses that are all alike to policy and anchor, per token, with score 0."""
+    length = torch.full((size,), 4.0, dtype=torch.float64)
+    return replace(
+        view(size),
+        length=length,
+        policy=(-2 * length).requires_grad_(),
+        anchor=-2 * length,
+        score=torch.zeros(size, dtype=torch.float64, requires_grad=True),
+        stat={name: torch.zeros(size, dtype=torch.float64, requires_grad=True) for name in statistic.names()},
+    )
+
+
+def leaves(responses: Responses) -> list[Tensor]:
+    assert responses.policy is not None and responses.score is not None
+    return [responses.policy, responses.score, *responses.stat.values()]
+
+
+def together(responses: Responses, entry: Entry) -> Tensor:
+    """The gradient's place: the head's score where the loss needs it, else log π."""
+    found = responses.score if "score" in entry.declarations["needs"] else responses.policy
+    assert found is not None
+    return found
+
+
+# --- preference and reward losses ----------------------------------------------------------------------------------
+
+
+def one_finite_value_per_pair(loss: Fn, entry: Entry) -> None:
+    for spread in (1.0, 1e3):
+        chosen, rejected = view(6, spread=spread), view(6, spread=spread)
+        value = loss(chosen, rejected)
+        assert value.shape == (6,) and bool(value.isfinite().all())
+        found = [g for g in gradients(value, [*leaves(chosen), *leaves(rejected)]) if g is not None]
+        assert found and all(bool(g.isfinite().all()) for g in found)
+
+
+def at_equal_margins_chosen_rises_and_rejected_falls(loss: Fn, entry: Entry) -> None:
+    chosen, rejected = level(3), level(3)
+    up, down = gradients(loss(chosen, rejected), [together(chosen, entry), together(rejected, entry)])
+    assert up is not None and down is not None
+    assert bool((up < 0).all()) and bool((down > 0).all())
+
+
+def pairs_do_not_affect_one_another(loss: Fn, entry: Entry) -> None:
+    chosen, rejected = view(6), view(6)
+    value, some = loss(chosen, rejected), torch.tensor([4, 1])
+    torch.testing.assert_close(loss(chosen.take(some), rejected.take(some)), value[some])
+    for leaf in gradients(value[0], [together(chosen, entry), together(rejected, entry)]):
+        assert leaf is not None and bool((leaf[1:] == 0).all())
+
+
+PAIRS = (
+    one_finite_value_per_pair,
+    at_equal_margins_chosen_rises_and_rejected_falls,
+    pairs_do_not_affect_one_another,
+)
+
+
+@pytest.mark.parametrize("law", PAIRS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize(("shelf", "name", "options"), members(preference_loss, reward_loss))
+def test_pairs(law: Law, shelf: Shelf, name: str, options: dict[str, Any]) -> None:
+    couples = shelf.entry(name).declarations.get("couples")
+    if law is pairs_do_not_affect_one_another and couples:
+        with pytest.raises(AssertionError):
+            law(shelf.bind(name, **options), shelf.entry(name))
+    elif not (law is at_equal_margins_chosen_rises_and_rejected_falls and options.get("lam") == 0):
+        hold(law, shelf, name, options)
+
+
+@pytest.mark.parametrize("name", [e.name for e in preference_loss.entries()])
+def test_a_loss_declares_what_it_reads(name: str) -> None:
+    """A view without what was not declared serves; without what was declared it does not."""
+    needs = set(preference_loss.entry(name).declarations["needs"])
+    whole, loss = view(4), preference_loss.bind(name)
+    bare = Responses(
+        length=whole.length,
+        policy=whole.policy if "logprobs" in needs else None,
+        anchor=whole.anchor if "reference" in needs else None,
+        stat={key: value for key, value in whole.stat.items() if key in needs},
+    )
+    assert loss(bare, bare).shape == (4,)
+    for missing in needs:
+        less = replace(
+            bare,
+            policy=None if missing == "logprobs" else bare.policy,
+            anchor=None if missing == "reference" else bare.anchor,
+            stat={key: value for key, value in bare.stat.items() if key != missing},
+        )
+        with pytest.raises((AssertionError, KeyError)):
+            loss(less, less)
+
+
+# --- rating losses -------------------------------------------------------------------------------------------------
+
+
+def one_finite_value_per_response(loss: Fn, entry: Entry) -> None:
+    for spread in (1.0, 1e3):
+        given = view(6, spread=spread)
+        value = loss(given)
+        assert value.shape == (6,) and bool(value.isfinite().all())
+        found = [g for g in gradients(value, leaves(given)) if g is not None]
+        assert found and all(bool(g.isfinite().all()) for g in found)
+
+
+def good_answers_rise_and_bad_ones_fall(loss: Fn, entry: Entry) -> None:
+    given = level(6)
+    slope = gradients(loss(given), [together(given, entry)])[0]
+    assert slope is not None
+    counts = given.col["mismatched"] == 0
+    assert bool((slope[counts & (given.col["label"] == 1)] < 0).all())
+    assert bool((slope[counts & (given.col["label"] == 0)] > 0).all())
+    assert bool((slope[~counts] == 0).all())
+
+
+def order_does_not_matter(loss: Fn, entry: Entry) -> None:
+    given, order = view(6), torch.tensor([3, 0, 5, 1, 4, 2])
+    torch.testing.assert_close(loss(given.take(order)), loss(given)[order])
+
+
+def it_couples_if_it_says_so(loss: Fn, entry: Entry) -> None:
+    given = view(6)
+    assert given.policy is not None and given.score is not None
+    moved = [5.0 * (torch.arange(6) > 0) + x for x in (given.policy, given.score)]
+    changed = bool(loss(given)[0] != loss(replace(given, policy=moved[0], score=moved[1]))[0])
+    assert changed == (entry.declarations.get("couples") == "step")
+
+
+RATINGS = (
+    one_finite_value_per_response,
+    good_answers_rise_and_bad_ones_fall,
+    order_does_not_matter,
+    it_couples_if_it_says_so,
+)
+
+
+@pytest.mark.parametrize("law", RATINGS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize(("shelf", "name", "options"), members(rating_loss))
+def test_ratings(law: Law, shelf: Shelf, name: str, options: dict[str, Any]) -> None:
+    hold(law, shelf, name, options)
+
+
+LAWS = {
+    preference_loss.kind: {law.__name__ for law in PAIRS},
+    reward_loss.kind: {law.__name__ for law in PAIRS},
+    rating_loss.kind: {law.__name__ for law in RATINGS},
+}
