@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any, TypeVar
 
 from whet.batch import Tree
@@ -35,7 +36,8 @@ def renderer_of(decoder: Decoder) -> Renderer:
 def rows(config: DataConfig, objects: Objects) -> list[Row]:
     """All rows of a dataset: files, a hub name, a lab world (`lab:WORLD/SPLIT`), or rows given in code."""
     if isinstance(config.path, str) and config.path in objects:
-        return list(rows_of(objects[config.path], name=config.path.removeprefix("code:")))
+        given = rows_of(objects[config.path], name=config.path.removeprefix("code:"))
+        return list(islice(given, config.max_rows))
     if isinstance(config.path, str) and config.path.startswith("lab:"):
         return list(rows_of(_lab(config), name=config.path))
     return list(read_rows(config))

@@ -30,7 +30,7 @@ class DataConfig(Config):
     split: str = "train"
     """Which split of a hub dataset or of a folder."""
     max_rows: Tokens | None = None
-    """Read no further than this many rows."""
+    """Read no further than this many rows; of a lab world, draw this many (2000 if not given)."""
     max_length: Tokens | None = None
     """Longest row in tokens, prompt and answer together; the model's context if not given."""
     max_prompt: Tokens | None = None
@@ -47,7 +47,8 @@ class DataConfig(Config):
     holdout: Fraction = 0.0
     """Share of the dialogues held out for evaluation, chosen by a hash of what opens them."""
     seed: Count = 0
-    """Seed of the order and of the held-out share."""
+    """Seed of which rows are held out, and of what a lab world draws; the order of learning follows the loop's own
+    seed."""
 
     @property
     def paths(self) -> tuple[str, ...]:
