@@ -1,0 +1,130 @@
+"""Wrong options, names and command lines: one clear sentence before anything is loaded or made."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from bad_input import CONFIG, DPO, GRPO, in_a_users_folder
+from console import Whet
+
+from whet.errors import MissingExtra
+
+
+@pytest.fixture
+def whet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Whet:
+    return in_a_users_folder(monkeypatch, capsys, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (("run", "gropo"), ["no recipe is called 'gropo'", "did you mean grpo?", "there are: "]),
+        (
+            ("run", "grpo", "model=lab:base", "data=tasks.jsonl", "rewrd=lab:math", "optim.lrr=1"),
+            ["3 problems", "grpo: reward: must be given", "no key rewrd (did you mean reward?)", "mean optim.lr?"],
+        ),
+        ((*DPO, "loss=dpoo"), ["is called 'dpoo' (did you mean dpo?)", "there are: dpo, orpo"]),
+        ((*DPO, "loss.bta=1"), ["dpo has no option 'bta' (did you mean beta?)", "its options: beta (number"]),
+        ((*DPO, "dpo.loss.beta=x"), ['loss.beta: got "x"; it must be a number']),
+        ((*DPO, "dpo.seed=1.5"), ["seed: got 1.5; it must be an integer"]),
+        ((*DPO, "seed=1", "seed=2"), ["seed=2: contradicts command line: seed=1"]),
+        ((*DPO, "whatever"), ["whatever: must have the form key=value"]),
+        (("run", "quickstart", "sft.stps=1", "grpo.optim.lr=x"), ["stage sft: ", "stage grpo: ", "did you mean"]),
+        ((*GRPO, "reward=exactmatch"), ["no reward is called 'exactmatch' (did you mean exact_match?)"]),
+        ((*GRPO, "reward=lab:maths"), ["no lab world 'maths'", "did you mean 'math'"]),
+        ((*GRPO, "reward=my.py"), ["'my.py' is a file without a function; write my.py:FUNCTION"]),
+        ((*GRPO, "reward=mi.py:good"), ["no file 'mi.py' (did you mean my.py?)"]),
+        ((*GRPO, "reward=my.py:"), ["no import path of a function; write FILE.py:NAME"]),
+        (("run", "grpo", "model=lab:bas", "data=tasks.jsonl", "reward=lab:math"), ["no embedded model 'bas'", "base"]),
+        (("run", "sft", "model=lab:base", "data=lab:chatt/train"), ["no lab world 'chatt'", "did you mean 'chat'"]),
+        (("run", "sft", "model=lab:base", "data=lab:chat/tran"), ["no split 'tran'", "train, test"]),
+        (("run", "dpo", "model=lab:base", "data=lab:chat/train"), ["dpo needs pairs or labels", "give a file"]),
+        (("run", "grpo", "model=lab:base", "data=tasks.jsonl", "reward=lab:math", "group=1"),
+         ["group_zscore compares the responses to one prompt, but group is 1: set group=2 or more"]),
+        (("run", "ppo", *GRPO[2:], "reward=lab:math", "critic=null"), ["advantage gae needs values: set critic"]),
+        ((*GRPO, "reward=lab:math", "critic=true"), ["critic is given, but advantage group_zscore looks at no values"]),
+        (
+            (*GRPO, "reward=lab:math", "reference.path=lab:base", "kl.coef=0"),
+            ["reference is given, but kl.coef is 0", "set kl.coef or leave it out"],
+        ),
+        (("run", "orpo", *DPO[2:], "reference.path=lab:base"), ["orpo looks at none: leave it out"]),
+        ((*DPO, "checkpoint.best=eval/loss"), ["nothing is held out to measure it on", "data.holdout or eval.data"]),
+        ((*DPO, "--resume"), ["--resume needs the run to go on with: --out FOLDER, as in --out runs/dpo-1"]),
+        (("run", "missing.yaml"), ["missing.yaml does not exist; give a recipe's name"]),
+        (("run", "."), [". is a folder; give a recipe's name"]),
+        (("explain", "dpoo"), ["nothing is called 'dpoo' (did you mean dpo?)"]),
+        (("list", "recipee"), ["no shelf 'recipee' (did you mean recipe?)"]),
+        (("recipe", "show", "grpo", "--stage", "gpro"), ["no stage 'gpro' (did you mean grpo?)"]),
+        (("eval", "lab:base", "data=tasks.jsonl"), ["whet eval: reward: must be given: What scores"]),
+        (("eval", "lab:base", "data=tasks.jsonl", "reward=lab:math", "kk=2"), ["kk", "did you mean k?"]),
+        (("eval", "lab:base", "data=tasks.jsonl", "reward=lab:maths"), ["no lab world 'maths'"]),
+    ],
+)  # fmt: skip
+def test_options_and_names(whet: Whet, words: tuple[str, ...], parts: list[str]) -> None:
+    """All problems at once, before a model is loaded or a folder made."""
+    whet(*words).refused(CONFIG, *parts)
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("words", [("runn",), ("run",), ("run", "grpo", "--outt", "x"), ("eval", "lab:base")])
+def test_a_wrong_command_line_points_to_the_help(whet: Whet, words: tuple[str, ...]) -> None:
+    said = whet(*words)
+    assert said.code == CONFIG and "--help' for help" in said.err and "Traceback" not in said.err
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        (
+            "loop: online\nmodel: {path: lab:base}\nmodle: 3\nsteps: many\nsteps: 2\ndata: {path: tasks.jsonl}\n"
+            "rewards: [{function: lab:math, weigth: 1}]\n",
+            [
+                "4 problems in the configuration",
+                "my.yaml:5:1: the key 'steps' is given twice, first at my.yaml:4:1",
+                'my.yaml:4:8: steps: got "many"; it must be an integer',
+                "my.yaml:7:32: rewards.0.weigth: there is no such key (did you mean rewards.0.weight?)",
+                "my.yaml:3:1: modle: there is no such key (did you mean model?)",
+            ],
+        ),
+        ("loop: onlin\n", ["my.yaml:1:7: loop is 'onlin' (did you mean online?)"]),
+        ("lop: online\n", ["names neither a loop nor a recipe (lop: did you mean loop?)"]),
+        ("a: [1\n", ["my.yaml:2:1: this is no YAML"]),
+        ("", ["my.yaml is empty"]),
+        ("recipe: gropo\n", ["my.yaml:1:9: no recipe is called 'gropo' (did you mean grpo?)"]),
+        (
+            "recipe: grpo\nparms: {}\nparams:\n  model: a\n  model: b\n",
+            ["my.yaml:5:3: the key 'model' is given twice", "my.yaml:2:1: parms: there is no such key (did you mean"],
+        ),
+        (
+            "recipe: sft\nparams:\n  model: lab:base\n  data: chats.jsonl\n  stps: 1\n  seed: x\n",
+            ["my.yaml:5:3: stps: there is no such key (did you mean steps?)", 'my.yaml:6:9: seed: got "x"'],
+        ),
+    ],
+)
+def test_a_file_of_options(whet: Whet, text: str, parts: list[str]) -> None:
+    Path("my.yaml").write_text(text)
+    whet("run", "my.yaml").refused(CONFIG, *parts)
+
+
+def test_a_launcher_of_several_processes(whet: Whet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    whet(*DPO).refused(CONFIG, "WORLD_SIZE is 2, but this command runs in one process: start it without a launcher")
+
+
+@pytest.mark.parametrize(
+    ("module", "words", "pip"),
+    [
+        ("peft", (*DPO, "lora=true"), "pip install 'whet[lora]'"),
+        ("pyarrow.parquet", [w.replace("pairs.jsonl", "pairs.parquet") for w in DPO], "pip install 'whet[datasets]'"),
+        ("wandb", (*DPO, "track=[wandb]"), "pip install 'whet[wandb]'"),
+        ("torch.utils.tensorboard.writer", (*DPO, "track=[tensorboard]"), "pip install 'whet[tensorboard]'"),
+    ],
+)
+def test_a_missing_package(
+    whet: Whet, monkeypatch: pytest.MonkeyPatch, module: str, words: tuple[str, ...], pip: str
+) -> None:
+    Path("pairs.parquet").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, module, None)
+    whet(*words).refused(MissingExtra.exit_code, pip)
