@@ -83,7 +83,11 @@ def tasks(
         return learned, rest
     if is_lab(config):
         return split_tasks(_lab_tasks(config), config)
-    return both(config, decoder, objects, note, lambda r, renderer: dataset.tasks(r, config=config, renderer=renderer))
+    return both(config, decoder, objects, note, _asked)
+
+
+def _asked(found: Sequence[Row], renderer: Renderer, *, config: DataConfig) -> tuple[list[Task], Report]:
+    return dataset.tasks(found, config=config, renderer=renderer)
 
 
 def _whole(config: DataConfig) -> DataConfig:
@@ -102,15 +106,8 @@ def split_tasks(items: Sequence[Task], config: DataConfig) -> tuple[list[Task], 
     return list(items[:kept]), list(items[kept:])
 
 
-def _each(part: Sequence[Row], read: Callable[[Sequence[Row]], tuple[list[Item], Report]], note: Note) -> list[Item]:
-    if not part:
-        return []
-    items, report = read(part)
-    note(report)
-    return items
-
-
-Reader = Callable[[Sequence[Row], Renderer], tuple[list[Any], Report]]
+Reader = Callable[..., tuple[list[Item], Report]]
+"""`read(rows, renderer, config=…)`: rows → items under that dataset's own limits, and what became of the rows."""
 
 
 def both(
@@ -118,16 +115,36 @@ def both(
     decoder: Decoder,
     objects: Objects,
     note: Note,
-    read: Reader,
+    read: Reader[Item],
     *,
     held: DataConfig | None = None,
-) -> tuple[list[Any], list[Any]]:
+) -> tuple[list[Item], list[Item]]:
     """A dataset read one way, as (what is learned from, what is held out: `held`, or the share `config.holdout`)."""
     renderer = renderer_of(decoder)
-    learned, rest = _sides(config, objects, held, lambda found: read(found, renderer))
+    learned, rest = _sides(config, objects, held, lambda found: read(found, renderer, config=config))
+    if held is None and not rest:
+        return _read(learned, config, renderer, read, note), []
     if held is not None:
         _alarm(overlap(learned, rest), note)
-    return _each(learned, lambda r: read(r, renderer), note), _each(rest, lambda r: read(r, renderer), note)
+    place = "held-out rows (data.holdout)" if held is None else "held-out rows (eval.data)"
+    return (
+        _read(learned, config, renderer, read, note, place="rows to learn from"),
+        _read(rest, held or config, renderer, read, note, place=place),
+    )
+
+
+def _read(
+    found: Sequence[Row], config: DataConfig, renderer: Renderer, read: Reader[Item], note: Note, *, place: str = ""
+) -> list[Item]:
+    """One side's items; where there are two, an error says of which side it speaks."""
+    try:
+        items, report = read(found, renderer, config=config)
+    except DataError as error:
+        if not place:
+            raise
+        raise DataError(f"{place}: {error}") from error
+    note(report)
+    return items
 
 
 def _sides(
@@ -200,5 +217,5 @@ def trees(
 ) -> tuple[list[Tree], list[Tree]]:
     """A dataset as the trees that a shelf's losses learn from: (learned, held out)."""
     read, grow = TREES[kind]
-    learned, rest = both(config, decoder, objects, note, lambda r, to: read(r, to, config=config), held=held)
+    learned, rest = both(config, decoder, objects, note, read, held=held)
     return grow(learned), grow(rest) if rest else []

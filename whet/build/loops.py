@@ -114,12 +114,7 @@ def prepare(
 def _supervised(config: SupervisedConfig, place: Place) -> Job:
     policy = models.policy(config.model, seed=config.seed)
     learned, held = data.both(
-        config.data,
-        policy,
-        place.objects,
-        place.note,
-        lambda rows, renderer: data.dataset.demonstrations(rows, renderer, config=config.data),
-        held=config.eval.data,
+        config.data, policy, place.objects, place.note, data.dataset.demonstrations, held=config.eval.data
     )
     term = terms.likelihood(config.weigh)
     cursor, steps = _passes(config, len(learned))
