@@ -146,7 +146,7 @@ def groups(*texts: str) -> list[Group]:
 
 
 class Fickle:
-    """Answers anew each time: a fault, a None, parts and steps among its scores."""
+    """Answers anew each time: a fault, a None and parts among its scores."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -154,7 +154,7 @@ class Fickle:
     async def __call__(self, asked: Sequence[Group]) -> list[Group]:
         self.calls += 1
         both = [
-            Score(value=self.calls + 0.1, parts={"a": 1 / 3}, steps=(0.5, 0.25), std=0.2),
+            Score(value=self.calls + 0.1, parts={"a": 1 / 3}),
             Score(value=None, fault="infrastructure"),
         ]
         return [group.scored(both) for group in asked]
@@ -169,7 +169,7 @@ def test_scores_are_replayed_as_they_were(tmp_path: Path) -> None:
     reward, journal = Fickle(), Journal(tmp_path / "j", writable=True)
     made = Journaled(reward=reward, journal=journal, step=3)
     first = ask(made, groups("x", "yy"))
-    assert first[0].scores[0] == Score(value=1.1, parts={"a": 1 / 3}, steps=(0.5, 0.25), std=0.2)
+    assert first[0].scores[0] == Score(value=1.1, parts={"a": 1 / 3})
     assert first[1].scores[1] == Score(value=None, fault="infrastructure")
     again = replace(made, journal=Journal(tmp_path / "j", writable=True))
     assert ask(again, groups("x", "yy")) == first

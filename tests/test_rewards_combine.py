@@ -53,11 +53,22 @@ def test_a_zero_is_a_value_and_none_is_absent() -> None:
 
 def test_parts_of_a_reward_stand_under_its_name() -> None:
     def one(task: Task, rollout: Rollout) -> Score:
-        return Score(value=1.0, parts={"unit": 0.5}, steps=(1.0, 0.0))
+        return Score(value=1.0, parts={"unit": 0.5})
 
     combined = Combined((Weighted(name="one", reward=function_reward(one)), weighted("two", 1.0, 1.0)))
     score = asyncio.run(combined([group("x")]))[0].scores[0]
-    assert score == Score(value=2.0, parts={"one": 1.0, "one/unit": 0.5, "two": 1.0}, steps=(1.0, 0.0))
+    assert score == Score(value=2.0, parts={"one": 1.0, "one/unit": 0.5, "two": 1.0})
+
+
+def test_a_fault_is_kept_beside_the_floor_it_earned() -> None:
+    def broken(task: Task, rollout: Rollout) -> Score:
+        return Score(value=None, fault="candidate")
+
+    combined = Combined(
+        (Weighted(name="broken", reward=function_reward(broken, floor=-1.0)), weighted("two", 1.0, 1.0))
+    )
+    score = asyncio.run(combined([group("x")]))[0].scores[0]
+    assert score == Score(value=0.0, parts={"broken": -1.0, "two": 1.0}, fault="candidate")
 
 
 def test_two_rewards_of_one_name_are_refused() -> None:

@@ -184,8 +184,6 @@ class Score:
 
     value: float | None
     parts: Mapping[str, float] = field(default_factory=dict[str, float])
-    steps: tuple[float, ...] = ()
-    std: float | None = None
     fault: Fault | None = None
 
     @property

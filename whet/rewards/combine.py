@@ -69,14 +69,14 @@ class Combined:
 
 
 def combine(names: Sequence[tuple[str, float]], scores: Sequence[Score | None]) -> Score:
-    """One score of several, in the order of `(name, weight)`.
+    """One score of several, in the order of `(name, weight)`; the first one's fault stays, beside a value too.
 
     >>> combine([("right", 1.0), ("short", 0.5)], [Score(value=1.0), Score(value=-2.0)])
-    Score(value=0.0, parts={'right': 1.0, 'short': -2.0}, steps=(), std=None, fault=None)
+    Score(value=0.0, parts={'right': 1.0, 'short': -2.0}, fault=None)
     >>> combine([("right", 1.0), ("short", 0.5)], [Score(value=None), Score(value=-2.0)]).value
     -1.0
     >>> combine([("right", 1.0)], [Score(value=None, fault="infrastructure")])
-    Score(value=None, parts={}, steps=(), std=None, fault='infrastructure')
+    Score(value=None, parts={}, fault='infrastructure')
     """
     parts: dict[str, float] = {}
     total, present = 0.0, False
@@ -87,12 +87,8 @@ def combine(names: Sequence[tuple[str, float]], scores: Sequence[Score | None]) 
             parts[name] = score.value
             total += weight * score.value
             present = True
-    with_steps = [score for score in scores if score is not None and score.steps]
-    with_std = [score for score in scores if score is not None and score.std is not None]
     return Score(
         value=total if present else None,
         parts=parts,
-        steps=with_steps[0].steps if len(with_steps) == 1 else (),
-        std=with_std[0].std if len(scores) == 1 and with_std else None,
-        fault=None if present else next((s.fault for s in scores if s is not None and s.fault is not None), None),
+        fault=next((score.fault for score in scores if score is not None and score.fault is not None), None),
     )

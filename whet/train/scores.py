@@ -54,4 +54,4 @@ def _written(score: Score | None) -> dict[str, Any]:
 
 
 def _read(row: dict[str, Any]) -> Score:
-    return Score(**{**row, "steps": tuple(row["steps"])})
+    return Score(**row)
