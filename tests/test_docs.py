@@ -10,6 +10,7 @@ import pytest
 
 import whet
 from whet.catalogue import shelves
+from whet.rows import ROLLOUT_COLUMNS, ROLLOUT_EXTRAS
 from whet.train import monitors, record, step
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,6 +37,12 @@ def test_every_metric_is_explained() -> None:
             assert name in page, name
 
 
+def test_the_rows_of_rollouts_are_written_down() -> None:
+    page = (ROOT / "docs" / "metrics.md").read_text().partition("# Rollouts")[2]
+    written = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", page, flags=re.M))
+    assert written == {**ROLLOUT_COLUMNS, **ROLLOUT_EXTRAS}
+
+
 def test_exports() -> None:
     assert whet.__all__ == sorted(whet.__all__, key=str.lower) or set(whet.__all__) == {"Run", "__version__", "run"}
     assert all(hasattr(whet, name) for name in whet.__all__)
@@ -53,7 +60,11 @@ def test_the_readme_snippet_runs(
     assert isinstance(run, whet.Run) and run.report.is_file() and len(run.rollouts()) == 2 * 4 * 4
     pandas = pytest.importorskip("pandas", reason="pandas is not installed")
     frame = pandas.DataFrame(run.rollouts())
-    assert {"prompt", "completion", "reward", "advantage", "step"} <= set(frame.columns)
+    assert set(frame.columns) == set(ROLLOUT_COLUMNS) and len(frame) == 32
+    assert frame["reward"].dtype == float and (frame["reward"] < 0).all()
+    assert (frame["tokens"].map(len) == frame["length"]).all() and (
+        frame["advantage"].map(len) == frame["length"]
+    ).all()
     assert "held-out" not in capsys.readouterr().err
 
 

@@ -64,7 +64,6 @@ def sample(stage: str, **changes: Any) -> dict[str, Any]:
         "tokens": ["hello", " you", "<|end|>"],
         "source": ["sampled", "sampled", "template"],
         "logprobs": [-0.02, -3.0, None],
-        "ratio": None,
         "advantage": None,
         "reward": 0.5,
         "parts": {"polite": 0.25},

@@ -175,16 +175,12 @@ def decode(ids: object) -> str:
 
 def test_a_sample_row_runs_over_the_response(tmp_path: Path) -> None:
     task = Task(id="t", messages=({"role": "user", "content": "H"},))
-    row = sample_row(
-        task, rollout(), Score(value=1.0, parts={"a": 1.0}), stage="sft", decode=decode, advantage=(0.1, 0.2, 0.3)
-    )
+    row = sample_row(task, rollout(), Score(value=1.0, parts={"a": 1.0}), stage="sft", decode=decode)
     assert row["tokens"] == ["i", "!", "?"]
     assert row["logprobs"] == [-0.5, None, -0.25], "a token nobody sampled has no log-probability"
     assert row["source"] == ["sampled", "template", "sampled"]
     write_samples(tmp_path, [row])
     assert read_samples(tmp_path) == [row]
-    with pytest.raises(AssertionError, match="advantage has 1 of 3"):
-        sample_row(task, rollout(), None, stage="sft", decode=decode, advantage=(0.1,))
 
 
 def test_token_texts_join_to_the_whole() -> None:
@@ -210,12 +206,11 @@ def test_questions_have_a_column_per_stage_and_the_fullest_come_first() -> None:
 
 def test_levels_of_a_token_grow_with_its_numbers() -> None:
     def level(kind: str, **numbers: float | None) -> int:
-        blank: dict[str, float | None] = {"logprob": None, "ratio": None, "advantage": None}
+        blank: dict[str, float | None] = {"logprob": None, "advantage": None}
         found = token("x", None, **(blank | numbers), top=2.0)
         return int(found.classes.removeprefix(kind))
 
     assert [level("l", logprob=x) for x in (-9.0, -3.0, -2.0, -0.5, -0.1, 0.0)] == [0, 1, 2, 3, 4, 5]
-    assert [level("r", ratio=x) for x in (0.5, 0.85, 0.95, 1.0, 1.05, 1.15, 3.0)] == [0, 1, 2, 3, 4, 5, 6]
     assert [level("a", advantage=x) for x in (-2.0, -1.0, -0.2, 0.0, 0.2, 1.0, 2.0)] == [0, 1, 2, 3, 4, 5, 6]
 
 

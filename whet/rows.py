@@ -21,7 +21,7 @@ STEPPED: Final = ("metrics", "timing", "rollouts", "evals")
 ROLLOUT_COLUMNS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "run": "name of the run's folder",
-        "stage": "name of the stage, or null outside a recipe",
+        "stage": "folder of the stage, such as 01-grpo",
         "step": "the step that learned from this rollout",
         "task_id": "the task it answers",
         "occurrence": "how often this task had come before in the run",
@@ -31,7 +31,7 @@ ROLLOUT_COLUMNS: Final[Mapping[str, str]] = MappingProxyType(
         "tokens": "ids of the completion's tokens",
         "source": "who wrote each token, as runs: [[source, count], …]",
         "logprobs": "log-probability of each token under the sampler at its temperature, untruncated",
-        "advantage": "what the update used: one number, or one per token",
+        "advantage": "what the update used, for each token; null where nothing was learned from it",
         "reward": "the score, null where it could not be judged",
         "parts": "the score's parts by name",
         "stopped": "why it ended",
@@ -40,12 +40,10 @@ ROLLOUT_COLUMNS: Final[Mapping[str, str]] = MappingProxyType(
 )
 ROLLOUT_EXTRAS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "ratio": "probability ratio of each token at the last update, new over old",
-        "gold": "the lab world's exact reward, never trained on",
-        "fault": "candidate or infrastructure, where scoring failed",
-        "columns": "the task's own columns",
+        "fault": "candidate or infrastructure, where scoring failed; not there otherwise",
     }
 )
+"""What only some rows have."""
 
 
 _CLOCK_WORDS: Final = frozenset({"seconds", "second", "time", "timestamp", "eta"})

@@ -30,7 +30,6 @@ MOST_QUESTIONS = 40
 COLOURING_TITLES: Mapping[str, str] = {
     "source": "source",
     "logprobs": "log-probability",
-    "ratio": "ratio",
     "advantage": "advantage",
 }
 

@@ -72,11 +72,11 @@ def best_and_worst(siblings: Sequence[Row], *, each: int) -> list[Row]:
 
 def as_sample(row: Row, *, stage: str, decode: Decode | None) -> dict[str, Any]:
     """One rollout row as a sample row."""
-    kept = {key: row.get(key) for key in ("task_id", "prompt", "completion", "reward", "parts", "gold", "step")}
+    kept = {key: row.get(key) for key in ("task_id", "prompt", "completion", "reward", "parts", "step")}
     if decode is None:
         return {**kept, "stage": stage}
     source = [name for name, count in row["source"] for _ in range(count)]
-    columns = {key: over_tokens(row.get(key), source) for key in ("logprobs", "advantage", "ratio")}
+    columns = {key: over_tokens(row.get(key), source) for key in ("logprobs", "advantage")}
     return {**kept, "stage": stage, "tokens": token_texts(row["tokens"], decode), "source": source, **columns}
 
 

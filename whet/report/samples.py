@@ -1,8 +1,8 @@
 """Samples: answers kept as rows of `samples.jsonl`, and how their tokens are coloured in the report.
 
 A row has stage, task_id, prompt, completion, reward, parts, gold, why (a sentence on what makes the answer good or bad,
-or null), and lists in parallel over the answer's tokens: tokens (texts), source, logprobs, ratio, advantage; a list is
-null, or has nulls, where a number does not exist.
+or null), and lists in parallel over the answer's tokens: tokens (texts), source, logprobs, and advantage where it was
+learned from; a list is null, or has nulls, where a number does not exist.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ from whet.plain import parse_row, read_lines, to_json
 from whet.report.numerals import number, percent
 from whet.types import Group, Rollout, Score, Task
 
-PARALLEL: Final = ("source", "logprobs", "ratio", "advantage")
+PARALLEL: Final = ("source", "logprobs", "advantage")
 SOURCES: Final = ("prompt", "sampled", "template", "tool")
 LOGPROB_STEPS: Final = (-4.605, -2.303, -1.0, -0.3, -0.05)
 """Bounds of the levels by log-probability: 1, 10, 37, 74 and 95 percent."""
-RATIO_STEPS: Final = (0.8, 0.9, 0.98, 1.02, 1.1, 1.2)
 ADVANTAGE_STEPS: Final = (-2 / 3, -1 / 3, -0.05, 0.05, 1 / 3, 2 / 3)
 """Bounds by advantage, as shares of the largest one shown."""
 
@@ -67,27 +66,20 @@ def sample_row(
     stage: str,
     decode: Callable[[Sequence[int]], str],
     gold: float | None = None,
-    ratio: Sequence[float | None] | None = None,
-    advantage: Sequence[float | None] | None = None,
     why: str | None = None,
 ) -> dict[str, Any]:
-    """An answer as a row; `decode` turns ids into text; `ratio` and `advantage` run over the response."""
+    """An answer as a row; `decode` turns ids into text."""
     start = rollout.prompt_length
     values = iter(rollout.logprobs)
     known = rollout.logprobs and rollout.mask[start:]
-    tokens = token_texts(rollout.response, decode)
-    for name, column in (("ratio", ratio), ("advantage", advantage)):
-        assert column is None or len(column) == len(tokens), f"{name} has {len(column or ())} of {len(tokens)} tokens"
     return {
         "stage": stage,
         "task_id": task.id,
         "prompt": task.prompt_text,
         "completion": rollout.text,
-        "tokens": tokens,
+        "tokens": token_texts(rollout.response, decode),
         "source": list(rollout.source[start:]),
         "logprobs": [next(values) if counts else None for counts in known] if known else None,
-        "ratio": list(ratio) if ratio is not None else None,
-        "advantage": list(advantage) if advantage is not None else None,
         "reward": score.value if score else None,
         "parts": dict(score.parts) if score else {},
         "gold": gold,
@@ -202,14 +194,12 @@ def sample(row: Mapping[str, Any], *, top: float) -> Sample:
     )
 
 
-def token(
-    text: str, source: str | None, logprob: float | None, ratio: float | None, advantage: float | None, *, top: float
-) -> Token:
-    """A token's classes (s source, l log-probability, r ratio, a advantage, each with its level) and its numbers.
+def token(text: str, source: str | None, logprob: float | None, advantage: float | None, *, top: float) -> Token:
+    """A token's classes (s source, l log-probability, a advantage, each with its level) and its numbers.
 
-    >>> seen = token(" cat", "sampled", -0.5, 1.15, -0.8, top=0.8)
+    >>> seen = token(" cat", "sampled", -0.5, -0.8, top=0.8)
     >>> seen.classes, seen.title
-    ('s1 l3 r5 a0', 'sampled · log-probability −0.5 (61 %) · ratio 1.15 · advantage −0.8')
+    ('s1 l3 a0', 'sampled · log-probability −0.5 (61 %) · advantage −0.8')
     """
     classes, words = [], []
     if source in SOURCES:
@@ -218,9 +208,6 @@ def token(
     if logprob is not None:
         classes.append(f"l{bisect_left(LOGPROB_STEPS, logprob)}")
         words.append(f"log-probability {number(logprob)} ({percent(math.exp(min(logprob, 0.0)))})")
-    if ratio is not None:
-        classes.append(f"r{bisect_left(RATIO_STEPS, ratio)}")
-        words.append(f"ratio {number(ratio)}")
     if advantage is not None:
         classes.append(f"a{bisect_left(ADVANTAGE_STEPS, advantage / top if top else 0.0)}")
         words.append(f"advantage {number(advantage)}")

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any
 
+import numpy as np
+
 from whet.batch import TokenBatch
 from whet.losses.kl import k1
 from whet.losses.terms import sum_by_row
@@ -36,6 +38,9 @@ def group_metrics(groups: Sequence[Group], batch: TokenBatch, unscorable: int) -
     for name in sorted({name for s in scores for name in s.parts}):
         found = [s.parts[name] for s in scores if name in s.parts]
         out[f"rewards/{name}/mean"] = Mean(float(sum(found)), len(found))
+    masses = [mass for r in rollouts for mass in r.log_mass]
+    if any(masses):  # only top-p, top-k and min-p cut anything
+        out["sampler/kept_mass"] = Mean.of_values(np.exp(masses))
     if "reference" in batch.token and batch.rows:
         out["kl"] = mean(sum_by_row(k1(batch.token["sampled"] - batch.token["reference"]), batch))
     return out
@@ -97,4 +102,5 @@ def _row(
         "parts": dict(score.parts) if score is not None else {},
         "stopped": rollout.stopped,
         "length": rollout.length,
+        **({"fault": score.fault} if score is not None and score.fault is not None else {}),
     }

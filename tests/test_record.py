@@ -1,0 +1,85 @@
+"""What a step of the online loop writes down: its numbers by hand, and rows in the documented schema."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from whet.metrics import values
+from whet.rows import ROLLOUT_COLUMNS, ROLLOUT_EXTRAS, check_row
+from whet.train.credit import pack_groups
+from whet.train.record import group_metrics, rollout_rows
+from whet.types import Group, Rollout, Score, StopReason, Task
+
+
+def said(letters: str, index: int, stopped: StopReason = "stop") -> Rollout:
+    """Each letter a token, of log-probability −1, −2, …"""
+    count = len(letters)
+    return Rollout(
+        task_id="t",
+        tokens=(9, *letters.encode()),
+        mask=(False,) + (True,) * count,
+        source=("prompt",) + ("sampled",) * count,
+        logprobs=tuple(-1.0 - i for i in range(count)),
+        log_mass=(0.0,) * count,
+        text=letters,
+        stopped=stopped,
+        index=index,
+    )
+
+
+def group(*members: tuple[Rollout, Score]) -> Group:
+    return Group(task=Task(id="t", messages=()), members=members)
+
+
+UNLIKE = group((said("ab", 0), Score(value=1.0, parts={"right": 1.0})), (said("cde", 1, "length"), Score(value=0.0)))
+LIKE = group((said("f", 0), Score(value=2.0)), (said("gh", 1), Score(value=2.0)))
+FAULTY = group(
+    (said("ab", 0), Score(value=1.0)),
+    (said("c", 1), Score(value=None, fault="infrastructure")),
+    (said("de", 2), Score(value=-1.0, fault="candidate")),
+)
+
+
+def test_the_numbers_of_a_step() -> None:
+    groups = [UNLIKE, LIKE]
+    batch, unscorable = pack_groups(groups)
+    batch = batch.with_columns(token={"reference": batch.token["sampled"] - 0.25})
+    assert values(group_metrics(groups, batch, unscorable)) == pytest.approx(
+        {
+            "reward/mean": 5 / 4,
+            "reward/std": math.sqrt(11) / 4,
+            "rewards/right/mean": 1.0,
+            "frac_reward_zero_std": 0.5,
+            "completions/mean_length": 2.0,
+            "completions/clipped_ratio": 0.25,
+            "num_tokens": 8.0,
+            "unscorable": 0.0,
+            "kl": 0.5,
+        }
+    )
+
+
+def test_what_truncation_kept_is_a_number_only_where_it_cut() -> None:
+    members = [(replace(r, log_mass=(math.log(0.5),) + (0.0,) * (r.length - 1)), s) for r, s in LIKE.members]
+    cut = replace(LIKE, members=tuple(members))
+    found = values(group_metrics([cut], *pack_groups([cut])))
+    assert found["sampler/kept_mass"] == pytest.approx((0.5 + 0.5 + 1.0) / 3)
+    assert "sampler/kept_mass" not in values(group_metrics([LIKE], *pack_groups([LIKE])))
+
+
+def test_rows_have_their_own_advantages_and_the_fault_of_their_score() -> None:
+    batch, unscorable = pack_groups([FAULTY])
+    assert unscorable == 1
+    batch = batch.with_columns(token={"advantage": torch.tensor([0.5, 0.5, -0.5, -0.5])})
+    rows = rollout_rows([FAULTY], batch, step=3, run="r", stage="01-grpo", decode=lambda ids: str(ids))
+    for row in rows:
+        check_row("rollouts", row)
+        assert set(ROLLOUT_COLUMNS) <= set(row) <= {*ROLLOUT_COLUMNS, *ROLLOUT_EXTRAS}
+    assert [row["advantage"] for row in rows] == [[0.5, 0.5], None, [-0.5, -0.5]]
+    assert [row["reward"] for row in rows] == [1.0, None, -1.0]
+    assert ["fault" in row and row["fault"] for row in rows] == [False, "infrastructure", "candidate"]
+    assert rows[2]["source"] == [["sampled", 2]] and rows[2]["tokens"] == [100, 101] and rows[2]["prompt"] == "(9,)"
