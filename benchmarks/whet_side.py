@@ -97,7 +97,7 @@ class _Asked:
         self._clock.start()
 
     def update(self, step: int, metrics: Mapping[str, float]) -> None:
-        seen = {"tokens": metrics["num_tokens"]} if "num_tokens" in metrics else {}
+        seen = {"tokens": metrics["completions/tokens"]} if "completions/tokens" in metrics else {}
         if "completions/mean_length" in metrics:
             seen["mean length"] = metrics["completions/mean_length"]
         self._clock.stop(**seen)

@@ -36,7 +36,7 @@ def group(*members: tuple[Rollout, Score]) -> Group:
 
 
 UNLIKE = group((said("ab", 0), Score(value=1.0, parts={"right": 1.0})), (said("cde", 1, "length"), Score(value=0.0)))
-LIKE = group((said("f", 0), Score(value=2.0)), (said("gh", 1), Score(value=2.0)))
+LIKE = group((said("f", 0), Score(value=2.0)), (said("gh", 1, "overflow"), Score(value=2.0)))
 FAULTY = group(
     (said("ab", 0), Score(value=1.0)),
     (said("c", 1), Score(value=None, fault="infrastructure")),
@@ -55,10 +55,10 @@ def test_the_numbers_of_a_step() -> None:
             "rewards/right/mean": 1.0,
             "frac_reward_zero_std": 0.5,
             "completions/mean_length": 2.0,
-            "completions/clipped_ratio": 0.25,
-            "num_tokens": 8.0,
+            "completions/clipped_ratio": 0.5,
+            "completions/tokens": 8.0,
             "unscorable": 0.0,
-            "kl": 0.5,
+            "kl/reference": 0.5,
         }
     )
 

@@ -14,6 +14,8 @@ from typing import Any, Literal, Protocol, Required, TypedDict, runtime_checkabl
 
 Role = Literal["system", "user", "assistant", "tool"]
 StopReason = Literal["stop", "length", "tool", "turns", "overflow", "parse_error", "timeout", "paused", "error"]
+CUT_SHORT: tuple[StopReason, ...] = ("length", "overflow")
+"""Reasons of a response that wanted to go on: its longest length, or the end of the context."""
 Sampler = Literal["policy", "greedy", "reference", "mixture", "teacher", "dataset"]
 TokenSource = Literal["prompt", "sampled", "template", "tool"]
 Fault = Literal["candidate", "infrastructure"]

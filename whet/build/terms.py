@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,6 +39,7 @@ from whet.losses.terms import (
     on_tokens,
     on_values,
 )
+from whet.metrics import Metric
 from whet.registry import Choice, Shelf
 from whet.train.config import OnlineConfig
 from whet.train.monitors import (
@@ -60,7 +64,7 @@ class Kind:
     inputs: Inputs
     over: Over
     weigh: Weigh
-    monitor: Monitor
+    monitor: Callable[..., dict[str, Metric]]
 
 
 def per_pair(batch: TokenBatch) -> Tensor:
@@ -117,10 +121,16 @@ def loss_terms(choice: Choice, shelves: tuple[Shelf, ...]) -> tuple[list[Term], 
         over=kind.over,
         needs=needs - {REFERENCE},
         couples=declared.get("couples") == "step",
-        monitor=kind.monitor,
+        monitor=watching(kind.monitor, shelf.check(choice.name, choice.options)),
     )
     beside = [_beside(name, coef) for name, coef in declared.get("beside", {}).items()]
     return [main, *beside], REFERENCE in needs
+
+
+def watching(monitor: Callable[..., dict[str, Metric]], options: Mapping[str, Any]) -> Monitor:
+    """The monitor with those of a method's options that it asks for."""
+    asked = inspect.signature(monitor).parameters
+    return partial(monitor, **{name: value for name, value in options.items() if name in asked})
 
 
 def _beside(name: str, coef: float) -> Term:
@@ -164,15 +174,15 @@ def online_terms(config: OnlineConfig) -> tuple[list[Term], list[Term]]:
 
 
 def _objective(config: OnlineConfig, weigh: Weigh) -> Term:
-    pooling: Callable[..., Tensor] = ratio_pooling.get(config.ratio.name)
+    inputs = on_policy_tokens(ratio_pooling.get(config.ratio.name))
     return Term(
         name=config.objective.name,
         fn=policy_objective.bind(config.objective.name, **config.objective.options),
-        inputs=on_policy_tokens(pooling),
+        inputs=inputs,
         weigh=weigh,
         over="token",
         needs=frozenset({"logprobs"}),
-        monitor=watch_policy,
+        monitor=watching(partial(watch_policy, inputs=inputs), config.objective.options),
     )
 
 

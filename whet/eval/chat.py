@@ -18,7 +18,7 @@ from rich.text import Text
 
 from whet.errors import ConfigError, DataError
 from whet.registry import nearest
-from whet.types import Completion, Engine, Message, NoiseKey, Request, Task
+from whet.types import CUT_SHORT, Completion, Engine, Message, NoiseKey, Request, Task
 
 Command = Literal["say", "quit", "new", "undo", "again", "help"]
 COMMANDS: dict[Command, str] = {
@@ -152,7 +152,7 @@ def note(reply: Reply) -> str | None:
     'cut at 1 tokens · 2 older turns left out'
     """
     notes = []
-    if reply.completion.stopped in ("length", "overflow"):
+    if reply.completion.stopped in CUT_SHORT:
         notes.append(f"cut at {len(reply.completion.tokens)} tokens")
     if reply.left_out:
         notes.append(f"{reply.left_out} older turns left out")

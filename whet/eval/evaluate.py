@@ -15,7 +15,7 @@ from whet.errors import ConfigError, DataError, RewardError
 from whet.eval.stats import Interval, bootstrap, pass_at_k, share, win_rate
 from whet.rewards.waiting import finished
 from whet.train.source import rollout
-from whet.types import Engine, Group, NoiseKey, Request, Reward, Score, StopReason, Task
+from whet.types import CUT_SHORT, Engine, Group, NoiseKey, Request, Reward, Score, Task
 
 Values = tuple[tuple[float | None, ...], ...]
 """Numbers [prompts][k], None where one could not be judged."""
@@ -23,7 +23,6 @@ Values = tuple[tuple[float | None, ...], ...]
 Measure = Callable[[Sequence[Group]], Sequence[Sequence[float | None]]]
 """A further number per response (KL to a reference, its loss per token …), in the order of the groups' members."""
 
-CUT_SHORT: tuple[StopReason, ...] = ("length", "overflow")
 RIGHT_PARTS = ("correct", "solved")
 """Parts of a score that say whether an answer is right."""
 

@@ -1,18 +1,6 @@
-"""What people watch while a model learns, one function per shelf; names are TRL's where the meaning is the same.
+"""What people watch while a model learns, one function per shelf; docs/metrics.md says what each number means.
 
-| metric                          | meaning                                                                  |
-|---------------------------------|--------------------------------------------------------------------------|
-| rewards/chosen, rewards/rejected| mean log π − log π_ref (or log π without a reference) of each side        |
-| rewards/margins                 | their difference                                                         |
-| rewards/accuracies              | share of pairs with the chosen side ahead (ties count ½)                  |
-| logps/chosen, logps/rejected    | mean summed log-probability                                              |
-| score/mean, score/std           | of a reward model's outputs                                              |
-| accuracy                        | share of pairs a reward model orders right (ties count ½)                 |
-| clip_ratio/low, clip_ratio/high | share of tokens whose ratio is below 0.8 or above 1.2                     |
-| ratio/max                       | largest ratio                                                            |
-| kl/old                          | mean k3 estimate of KL(π_old ‖ π) over tokens                             |
-| sampler/max_difference          | largest abs(log π_train − log π_sampler); exact before a step's first update |
-| mean_token_nll                  | mean −log π of counted tokens                                            |
+A monitor asks for options of its method by keyword, such as `beta` or a clip range: `whet/build/terms.py` gives them.
 """
 
 from __future__ import annotations
@@ -20,8 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from whet.losses.terms import Responses, Views, log_ratio, on_pairs
+from whet.losses.kl import k3
+from whet.losses.terms import Inputs, Responses, Views, log_ratio, on_pairs
 from whet.metrics import Max, Mean, Metric, Std
+from whet.types import Reduce
 
 
 def mean(values: Tensor) -> Mean:
@@ -43,15 +33,23 @@ def watch_tokens(views: Views) -> dict[str, Metric]:
     return {"mean_token_nll": mean(-views.token["logprobs"])}
 
 
-def watch_policy(views: Views) -> dict[str, Metric]:
-    """Ratios between the policy that learns and the one that sampled."""
-    ratio = log_ratio(views)
+def watch_policy(
+    views: Views, *, inputs: Inputs, low: float | None = None, high: float | None = None
+) -> dict[str, Metric]:
+    """Ratios between the policy that learns and the one that sampled, and how many of them the clip range holds back.
+
+    `inputs` gives what the objective is given, (pooled log-ratio, advantage); only beyond `1 − low` with a negative
+    advantage, or beyond `1 + high` with a positive one, does clipping take the gradient away.
+    """
+    log_pooled, advantage = inputs(views)
+    ratio, each = log_pooled.exp(), log_ratio(views)
     out: dict[str, Metric] = {
-        "clip_ratio/low": mean((ratio.exp() < 0.8).double()),
-        "clip_ratio/high": mean((ratio.exp() > 1.2).double()),
-        "ratio/max": Max(float(ratio.max().exp())) if ratio.numel() else Max(1.0),
-        "kl/old": mean((-ratio).exp() - 1 + ratio),
+        "ratio/max": Max(float(ratio.max())) if ratio.numel() else Max(1.0),
+        "kl/old": mean(k3(-each)),
     }
+    if low is not None and high is not None:
+        out["clip_ratio/low_mean"] = mean(((ratio < 1 - low) & (advantage < 0)).double())
+        out["clip_ratio/high_mean"] = mean(((ratio > 1 + high) & (advantage > 0)).double())
     if "sampled" in views.batch.token:
         difference = (views.token["logprobs"] - views.batch.token["sampled"]).abs()
         out["sampler/max_difference"] = Max(float(difference.max()) if difference.numel() else 0.0)
@@ -60,10 +58,10 @@ def watch_policy(views: Views) -> dict[str, Metric]:
     return out
 
 
-def watch_pairs(views: Views) -> dict[str, Metric]:
+def watch_pairs(views: Views, *, beta: float = 1.0, reduce: Reduce | None = None) -> dict[str, Metric]:
     """Implicit rewards of a preference loss."""
     chosen, rejected = on_pairs(views)
-    good, bad = _implicit(chosen), _implicit(rejected)
+    good, bad = _implicit(chosen, beta, reduce), _implicit(rejected, beta, reduce)
     return {
         "rewards/chosen": mean(good),
         "rewards/rejected": mean(bad),
@@ -74,12 +72,12 @@ def watch_pairs(views: Views) -> dict[str, Metric]:
     }
 
 
-def watch_ratings(views: Views) -> dict[str, Metric]:
+def watch_ratings(views: Views, *, beta: float = 1.0) -> dict[str, Metric]:
     """Implicit rewards of labelled responses."""
     responses = views.responses()
     label = responses.col["label"]
     matched = responses.col.get("mismatched", torch.zeros_like(label)) == 0
-    implicit = _implicit(responses)
+    implicit = _implicit(responses, beta, "sum")
     return {
         "rewards/chosen": mean(implicit[matched & (label > 0)]),
         "rewards/rejected": mean(implicit[matched & (label <= 0)]),
@@ -93,7 +91,7 @@ def watch_scores(views: Views) -> dict[str, Metric]:
     both = torch.cat([good, bad])
     return {
         "accuracy": mean(_ahead(good - bad)),
-        "rewards/margins": mean(good - bad),
+        "margin": mean(good - bad),
         "score/mean": mean(both),
         "score/std": std(both),
     }
@@ -106,13 +104,16 @@ def watch_labels(views: Views) -> dict[str, Metric]:
 
 
 def watch_values(views: Views) -> dict[str, Metric]:
-    """A critic's values against their targets; explained variance is 1 − var(target − value) / var(target)."""
+    """A critic's values against their targets."""
     value, target = views.token["value"], views.batch.token["target"]
     return {"value/mean": mean(value), "value/target": mean(target), "value/error": mean((value - target) ** 2)}
 
 
-def _implicit(responses: Responses) -> Tensor:
-    return responses.logprob("sum") if responses.anchor is None else responses.logratio("sum")
+def _implicit(responses: Responses, beta: float, reduce: Reduce | None) -> Tensor:
+    """β times the log-ratio to the reference, summed unless said otherwise; without one, β times the mean log π."""
+    if responses.anchor is None:
+        return beta * responses.logprob(reduce or "mean")
+    return beta * responses.logratio(reduce or "sum")
 
 
 def _ahead(margin: Tensor) -> Tensor:

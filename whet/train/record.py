@@ -14,7 +14,7 @@ from whet.losses.terms import sum_by_row
 from whet.metrics import Mean, Metric, Std, Sum
 from whet.train.credit import learned_from
 from whet.train.monitors import mean
-from whet.types import Group, Rollout, Score
+from whet.types import CUT_SHORT, Group, Rollout, Score
 
 
 def group_metrics(groups: Sequence[Group], batch: TokenBatch, unscorable: int) -> dict[str, Metric]:
@@ -31,9 +31,9 @@ def group_metrics(groups: Sequence[Group], batch: TokenBatch, unscorable: int) -
         "reward/std": Std.of_values(rewards),
         "frac_reward_zero_std": Mean(float(sum(flat)), len(flat)),
         "completions/mean_length": Mean(float(sum(r.length for r in rollouts)), len(rollouts)),
-        "completions/clipped_ratio": Mean(float(sum(r.stopped == "length" for r in rollouts)), len(rollouts)),
+        "completions/clipped_ratio": Mean(float(sum(r.stopped in CUT_SHORT for r in rollouts)), len(rollouts)),
         "unscorable": Sum(float(unscorable)),
-        "num_tokens": Sum(float(sum(r.length for r in rollouts))),
+        "completions/tokens": Sum(float(sum(r.length for r in rollouts))),
     }
     for name in sorted({name for s in scores for name in s.parts}):
         found = [s.parts[name] for s in scores if name in s.parts]
@@ -42,7 +42,7 @@ def group_metrics(groups: Sequence[Group], batch: TokenBatch, unscorable: int) -
     if any(masses):  # only top-p, top-k and min-p cut anything
         out["sampler/kept_mass"] = Mean.of_values(np.exp(masses))
     if "reference" in batch.token and batch.rows:
-        out["kl"] = mean(sum_by_row(k1(batch.token["sampled"] - batch.token["reference"]), batch))
+        out["kl/reference"] = mean(sum_by_row(k1(batch.token["sampled"] - batch.token["reference"]), batch))
     return out
 
 
