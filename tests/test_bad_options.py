@@ -49,6 +49,35 @@ def whet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
             (*GRPO, "reward=lab:math", "reference.path=lab:base", "kl.coef=0"),
             ["reference is given, but kl.coef is 0", "set kl.coef or leave it out"],
         ),
+        (
+            ("run", "ppo", *GRPO[2:], "reward=lab:math", "critic.trunk=shared", "critic.model.path=lab:base"),
+            ["3 problems", "critic.model is given", "critic.warmup=0", "optimizer moves both: set critic.optim=null"],
+        ),
+        (("run", "ppo", *GRPO[2:], "reward=lab:math", "critic.coef=0.5"), ["critic.coef weighs the loss of"]),
+        (
+            (*GRPO, "reward=lab:math", "rewards.0.floor=1", "rewards.0.deadline=2"),
+            ["rewards.0.deadline, rewards.0.floor are given, but lab:math is no function, which alone has them"],
+        ),
+        (
+            (*GRPO, "reward=model:runs/r", "rewards.0.options={cut: 1}"),
+            ["rewards.0.options is given, but model:runs/r is no function"],
+        ),
+        (
+            ("run", "process_reward", *DPO[2:], "data.overlong=keep_end", "data.identical_limit=1"),
+            ["overlong=keep_end cuts prompts, which step labels do not allow", "no second answer to be identical with"],
+        ),
+        ((*GRPO, "reward=my.py:good", "data.overlong=split"), ["divides texts, and here prompts are learned from"]),
+        ((*DPO, "data.max_prompt=9"), ["data.max_prompt is given, but only sampling has prompts", "data.max_length"]),
+        (
+            (*GRPO[:3], "data=lab:math/train", "reward=lab:math", "max_length=99", "data.system=Hi"),
+            ["data.max_length, data.system are given, but the prompts of lab:math/train are made to fit: leave it out"],
+        ),
+        (("run", "sft", "model=lab:base", "data=lab:chat", "data.split=test"), ["split is test", "lab:WORLD/SPLIT"]),
+        (
+            (*DPO, "eval.data.path=pairs.jsonl", "eval.data.holdout=0.1"),
+            ["eval.data.holdout is given, but all of eval.data is held out already"],
+        ),
+        ((*DPO, "eval.every=1"), ["eval.every is given, but nothing is held out to measure: set data.holdout or"]),
         (("run", "orpo", *DPO[2:], "reference.path=lab:base"), ["orpo looks at none: leave it out"]),
         ((*DPO, "checkpoint.best=eval/loss"), ["nothing is held out to measure it on", "data.holdout or eval.data"]),
         ((*DPO, "--resume"), ["--resume needs the run to go on with: --out FOLDER, as in --out runs/dpo-1"]),

@@ -180,6 +180,8 @@ def test_adapters_of_policy_and_reward_model_survive_saving(folder, tmp_path):
         assert not (tmp_path / f"{name}-merged/adapter_config.json").exists()
     with pytest.raises(ModelError, match="rank 2"):
         load_policy(config(tmp_path / "policy", lora=LoraConfig(rank=8)))
+    with pytest.raises(ModelError, match=r"an adapter of .*q_proj.*, but lora.targets asks for q_proj; leave lora out"):
+        load_policy(config(tmp_path / "policy", lora=LoraConfig(rank=2, targets=("q_proj",))))
 
 
 def bad_folder(tmp_path, folder, kind):

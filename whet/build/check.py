@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from whet.advantages import advantage
+from whet.build.idle import idle
 from whet.data.config import DataConfig
 from whet.data.readers import sources
 from whet.errors import ConfigError, WhetError
@@ -28,7 +29,7 @@ Objects = Mapping[str, Any]
 
 def check(config: LoopConfig, objects: Objects) -> None:
     """Refuse what cannot be: every problem of the options in one error, then names and files that are not there."""
-    problems = [*_held_out(config), *_loss(config), *_online(config)]
+    problems = [*_held_out(config), *_loss(config), *_online(config), *idle(config)]
     missing: list[WhetError] = []
     for find in _places(config, objects):
         try:
@@ -154,10 +155,6 @@ def _online(config: LoopConfig) -> Iterator[str]:
         yield f"advantage {name} needs values: set critic, as in critic=true or critic.trunk=shared"
     if "value" not in needs and config.critic is not None:
         yield f"critic is given, but advantage {name} looks at no values: leave it out, or choose advantage=gae"
-    if config.critic is not None and config.critic.trunk == "shared" and config.critic.model is not None:
-        yield "critic.model is given, but critic.trunk=shared puts the values on the policy: leave one of them out"
-    if config.critic is not None and config.critic.trunk == "shared" and config.critic.warmup:
-        yield "critic.warmup trains a critic of its own first; with critic.trunk=shared set critic.warmup=0"
     if config.sampling.greedy:
         yield "sampling.greedy draws the same response every time, so there is nothing to learn from: leave it out"
     if config.minibatches > config.prompts:

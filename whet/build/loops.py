@@ -211,7 +211,7 @@ def _actors(config: OnlineConfig, policy: Decoder) -> tuple[dict[str, Learner], 
     critic = models.critic(config.critic.model or config.model, seed=config.seed)
     learners = {
         "policy": Learner.of(policy, mine, config.optim, total=updates),
-        "critic": Learner.of(critic, critics, config.critic.optim, total=updates),
+        "critic": Learner.of(critic, critics, config.critic.optim or config.optim, total=updates),
     }
     return learners, critic
 

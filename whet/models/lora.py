@@ -10,6 +10,7 @@ import torch
 from whet.errors import MissingExtra, ModelError
 from whet.models.config import LoraConfig
 from whet.models.policy import Decoder
+from whet.words import listed
 
 
 def add_adapter(decoder: Decoder, config: LoraConfig, *, seed: int) -> Decoder:
@@ -36,6 +37,11 @@ def load_adapter(decoder: Decoder, folder: str, config: LoraConfig | None = None
         raise ModelError(
             f"{folder} holds an adapter of rank {saved.r} and alpha {saved.lora_alpha}, but lora asks for rank "
             f"{config.rank} and alpha {config.alpha}; leave lora out to go on with it, or save it merged first"
+        )
+    if config is not None and not isinstance(config.targets, str) and {*config.targets} != {*saved.target_modules}:
+        raise ModelError(
+            f"{folder} holds an adapter of {listed(sorted(saved.target_modules))}, but lora.targets asks for "
+            f"{listed(config.targets)}; leave lora out to go on with it, or save it merged first"
         )
     return _attach(decoder, adapter)
 

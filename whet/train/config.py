@@ -139,7 +139,7 @@ class KLConfig(Config):
     coef: Annotated[float, Field(ge=0)] = 0.0
     """Its weight; 0 needs no reference model."""
     estimator: Annotated[Choice, kl_estimator] = Choice("k3")
-    """How it is estimated from the sampled tokens."""
+    """How it is estimated from the sampled tokens; k1 belongs into the reward, as a loss its mean gradient is 0."""
     place: Literal["loss", "reward"] = "loss"
     """Where it acts: a term of the loss (with gradient), or a cost subtracted from the reward (without)."""
 
@@ -151,8 +151,8 @@ class CriticConfig(Config):
     """A model of its own, or a head on the policy."""
     model: ModelConfig | None = None
     """Where a critic of its own starts (often the reward model); by default where the policy starts."""
-    optim: OptimConfig = OptimConfig()
-    """The critic's optimizer (own trunk)."""
+    optim: OptimConfig | None = None
+    """The optimizer of a critic of its own; by default like the policy's."""
     coef: Annotated[float, Field(gt=0)] = 0.1
     """Weight of its loss beside the policy's (shared trunk)."""
     warmup: Whole = 0

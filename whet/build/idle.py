@@ -1,0 +1,103 @@
+"""Options that were given but that nothing would look at: each is refused, so that no one waits for its effect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pydantic import BaseModel
+
+from whet.data.config import DataConfig
+from whet.losses import rating_loss, step_loss
+from whet.rewards.config import RewardConfig
+from whet.train.config import LoopConfig, OnlineConfig, SupervisedConfig
+from whet.words import listed
+
+LAB, CODE, MODEL = "lab:", "code:", "model:"
+
+
+def idle(config: LoopConfig) -> Iterator[str]:
+    """A sentence for every option without effect: what was given, why it does nothing, what to do."""
+    yield from _data(config.data, "data", config)
+    if config.eval.data is not None:
+        yield from _data(config.eval.data, "eval.data", config)
+        if config.eval.data.holdout:
+            yield "eval.data.holdout is given, but all of eval.data is held out already: leave it out"
+    elif config.data.holdout == 0 and (given := _changed(config.eval, "every", "rows")):
+        yield (
+            f"{_named('eval', given)} given, but nothing is held out to measure: set data.holdout or eval.data, or "
+            "leave it out"
+        )
+    if isinstance(config, OnlineConfig):
+        yield from _critic(config)
+        for number, reward in enumerate(config.rewards):
+            yield from _reward(reward, f"rewards.{number}")
+
+
+def _data(data: DataConfig, key: str, config: LoopConfig) -> Iterator[str]:
+    """Rules of a dataset that this loop, or this kind of data, never applies."""
+    paths = data.paths
+    if isinstance(config, OnlineConfig) and paths[0].startswith(LAB):
+        rules = ("max_length", "max_prompt", "max_bad_rows", "overlong", "overlong_limit", "identical_limit", "system")
+        if given := _changed(data, *rules):
+            yield f"{_named(key, given)} given, but the prompts of {paths[0]} are made to fit: leave it out"
+        return
+    if data.split != "train" and all(path.startswith((LAB, CODE)) for path in paths):
+        yield f"{key}.split is {data.split}, but {paths[0]} has none of that name: lab:WORLD/SPLIT names a world's"
+    kind = _learns_from(config)
+    if data.max_prompt is not None and kind != "prompts":
+        yield f"{key}.max_prompt is given, but only sampling has prompts of their own length: set {key}.max_length"
+    if kind not in ("pairs", "labels") and _changed(data, "identical_limit"):
+        yield f"{key}.identical_limit is given, but {kind} have no second answer to be identical with: leave it out"
+    if data.overlong == "split" and kind != "texts":
+        yield f"{key}.overlong=split divides texts, and here {kind} are learned from: choose drop, keep_end or error"
+    if data.overlong == "keep_end" and kind == "step labels":
+        yield f"{key}.overlong=keep_end cuts prompts, which {kind} do not allow: choose drop or error"
+
+
+def _learns_from(config: LoopConfig) -> str:
+    """What a loop makes of its rows."""
+    if isinstance(config, OnlineConfig):
+        return "prompts"
+    if isinstance(config, SupervisedConfig):
+        return "texts"
+    name = config.loss.name  # pyright: ignore[reportAttributeAccessIssue]
+    if name in step_loss.names():
+        return "step labels"
+    return "labels" if name in rating_loss.names() else "pairs"
+
+
+def _critic(config: OnlineConfig) -> Iterator[str]:
+    """Options of the other kind of critic."""
+    critic = config.critic
+    if critic is None:
+        return
+    if critic.trunk == "shared":
+        if critic.model is not None:
+            yield "critic.model is given, but critic.trunk=shared puts the values on the policy: leave one of them out"
+        if critic.optim is not None:
+            yield (
+                "critic.optim is given, but with critic.trunk=shared the policy's optimizer moves both: set "
+                "critic.optim=null"
+            )
+        if critic.warmup:
+            yield "critic.warmup trains a critic of its own first; with critic.trunk=shared set critic.warmup=0"
+    elif _changed(critic, "coef"):
+        yield "critic.coef weighs the loss of a critic on the policy's trunk; with critic.trunk=own set critic.optim.lr"
+
+
+def _reward(reward: RewardConfig, key: str) -> Iterator[str]:
+    """Options of a function where no function is called."""
+    given = _changed(reward, "deadline", "options", "floor")
+    if given and reward.function.startswith((LAB, MODEL)):
+        yield f"{_named(key, given)} given, but {reward.function} is no function, which alone has them: leave it out"
+
+
+def _changed(section: BaseModel, *names: str) -> list[str]:
+    """The fields among `names` that are not as they are by default."""
+    fields = type(section).model_fields
+    defaults = {name: fields[name].get_default(call_default_factory=True, validated_data={}) for name in names}
+    return [name for name in names if getattr(section, name) != defaults[name]]
+
+
+def _named(key: str, names: list[str]) -> str:
+    return listed([f"{key}.{name}" for name in names]) + (" are" if len(names) > 1 else " is")
