@@ -54,3 +54,25 @@ def test_bad_held_out_rows_are_allowed_by_their_own_dataset() -> None:
 def test_a_held_out_dataset_without_rows_is_an_error() -> None:
     with pytest.raises(DataError, match=r"held-out rows \(eval\.data\): the dataset has no rows"):
         given(shown(1), [])
+
+
+def rated(*rows: tuple[str, str]) -> list[dict[str, Any]]:
+    return [{"prompt": p, "completion": c, "label": bool(i % 2)} for i, (p, c) in enumerate(rows)]
+
+
+def test_an_answer_behind_another_prompt_fits_the_context_and_cuts_are_counted() -> None:
+    rows, notes = rated(("a", "x" * 20), ("b" * 20, "y"), ("c", "z")), list[Any]()
+    config = DataConfig(path="code:data", max_length=24)
+    trees, _ = data.trees(config, MODEL, {"code:data": rows}, notes.append, kind="rating loss")
+    assert [max(len(rollout.tokens) for rollout in tree.rollouts) for tree in trees] == [24, 22, 3]
+    assert "1 whose mismatched prompt" in notes[0].lines()[-1]
+
+
+def test_a_side_with_one_prompt_is_named() -> None:
+    many, one = rated(("a", "x"), ("b", "y")), rated(("a", "x"), ("a", "y"), ("a", "z"))
+    config, other = DataConfig(path="code:many"), DataConfig(path="code:one")
+    objects = {"code:many": many, "code:one": one}
+    with pytest.raises(DataError, match=r"held-out rows \(eval\.data\): the 3 rated answers are all to one prompt"):
+        data.trees(config, MODEL, objects, lambda found: None, kind="rating loss", held=other)
+    with pytest.raises(DataError, match="rows to learn from: the 3 rated answers are all to one prompt"):
+        data.trees(other, MODEL, objects, lambda found: None, kind="rating loss", held=config)

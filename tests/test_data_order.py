@@ -108,22 +108,30 @@ def rating(name: str, prompt: tuple[int, ...], answer: tuple[int, ...]) -> Ratin
 
 def test_mismatched_answers_stand_behind_the_next_prompt() -> None:
     ratings = [rating("a", (1,), (7, 8)), rating("b", (2, 3), (9,)), rating("c", (4,), (5,))]
-    moved = mismatched(ratings)
+    moved, cut = mismatched(ratings)
     assert [m.tokens for m in moved] == [(2, 3, 7, 8), (4, 9), (1, 5)]
     assert [m.task_id for m in moved] == ["b", "c", "a"]
-    assert [m.response for m in moved] == [r.rollout.response for r in ratings]
+    assert [m.response for m in moved] == [r.rollout.response for r in ratings] and cut == 0
 
 
 @settings(max_examples=100)
 @given(st.lists(st.integers(0, 2), min_size=2, max_size=12).filter(lambda x: len(set(x)) > 1))
 def test_no_answer_is_matched_however_prompts_repeat(prompts: list[int]) -> None:
     ratings = [rating(f"t{i}", (10 + p,), (i,)) for i, p in enumerate(prompts)]
-    for given_, moved in zip(ratings, mismatched(ratings), strict=True):
+    for given_, moved in zip(ratings, mismatched(ratings)[0], strict=True):
         assert moved.prompt != given_.rollout.prompt and moved.response == given_.rollout.response
 
 
+@pytest.mark.parametrize(("limit", "moved", "cut"), [(5, (4, 5, 6, 8, 9), 0), (4, (5, 6, 8, 9), 1), (3, (6, 8, 9), 1)])
+def test_a_mismatched_prompt_is_cut_to_what_fits(limit: int, moved: tuple[int, ...], cut: int) -> None:
+    ratings = [rating("a", (1,), (8, 9)), rating("b", (4, 5, 6), (7,))]
+    twins, found = mismatched(ratings, limit=limit)
+    assert [twin.tokens for twin in twins] == [moved, (1, 7)] and found == cut
+    assert all(twin.response == one.rollout.response for one, twin in zip(ratings, twins, strict=True))
+
+
 def test_one_prompt_alone_cannot_be_mismatched() -> None:
-    with pytest.raises(DataError, match="at least two different prompts"):
+    with pytest.raises(DataError, match=r"the 2 rated answers are all to one prompt.* at least two prompts"):
         mismatched([rating("a", (1,), (2,)), rating("b", (1,), (3,))])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -18,7 +19,7 @@ from whet.data.splits import Overlap, overlap, overlap_of_tasks, split_rows
 from whet.errors import DataError
 from whet.models.policy import Decoder
 from whet.models.tokenizer import context_length
-from whet.types import Pair, Rating, Rollout, Task
+from whet.types import Rollout, Task
 
 Item = TypeVar("Item")
 Objects = Mapping[str, Any]
@@ -160,36 +161,39 @@ def _sides(
         raise
 
 
-def pair_trees(pairs: Sequence[Pair]) -> list[Tree]:
+def pair_trees(found: Sequence[Row], renderer: Renderer, *, config: DataConfig) -> tuple[list[Tree], Report]:
     """One tree for each pair, with its columns."""
-    return [
+    pairs, report = dataset.pairs(found, renderer, config=config)
+    trees = [
         Tree(rollouts=[p.chosen, p.rejected], pairs=[(0, 1)], pair={k: [v] for k, v in p.columns.items()})
         for p in pairs
     ]
+    return trees, report
 
 
-def rating_trees(ratings: Sequence[Rating]) -> list[Tree]:
-    """One tree for each labelled answer, with the same answer's mismatched twin: another prompt's completion.
+def rating_trees(found: Sequence[Row], renderer: Renderer, *, config: DataConfig) -> tuple[list[Tree], Report]:
+    """One tree for each labelled answer, with the same answer's mismatched twin: behind another row's prompt.
 
     The twin carries `mismatched` 1 and says where KTO's reference point lies; it is in no denominator.
     """
-    twins = mismatched(ratings)
-    return [
+    ratings, report = dataset.ratings(found, renderer, config=config)
+    twins, cut = mismatched(ratings, limit=config.max_length or renderer.context)
+    trees = [
         Tree(
             rollouts=[rating.rollout, twin],
-            response={
-                "label": [rating.columns["label"], 0.0],
-                "mismatched": [0.0, 1.0],
-            },
+            response={"label": [rating.columns["label"], 0.0], "mismatched": [0.0, 1.0]},
             unit=[0, 1],
         )
         for rating, twin in zip(ratings, twins, strict=True)
     ]
+    note = f"{cut} whose mismatched prompt (another row's, to compare with) is cut to its end"
+    return trees, replace(report, notes=(*report.notes, note)) if cut else report
 
 
-def label_trees(ratings: Sequence[Rating]) -> list[Tree]:
+def label_trees(found: Sequence[Row], renderer: Renderer, *, config: DataConfig) -> tuple[list[Tree], Report]:
     """One tree for each labelled solution, its step labels at their tokens."""
-    return [Tree(rollouts=[rating.rollout], labels=[rating.steps]) for rating in ratings]
+    ratings, report = dataset.steps(found, renderer, config=config)
+    return [Tree(rollouts=[rating.rollout], labels=[rating.steps]) for rating in ratings], report
 
 
 def example_trees(rollouts: Sequence[Rollout]) -> list[Tree]:
@@ -197,11 +201,11 @@ def example_trees(rollouts: Sequence[Rollout]) -> list[Tree]:
     return [Tree(rollouts=[rollout]) for rollout in rollouts]
 
 
-TREES: Mapping[str, tuple[Callable[..., Any], Callable[[Sequence[Any]], list[Tree]]]] = {
-    "preference loss": (dataset.pairs, pair_trees),
-    "reward loss": (dataset.pairs, pair_trees),
-    "rating loss": (dataset.ratings, rating_trees),
-    "step loss": (dataset.steps, label_trees),
+TREES: Mapping[str, Reader[Tree]] = {
+    "preference loss": pair_trees,
+    "reward loss": pair_trees,
+    "rating loss": rating_trees,
+    "step loss": label_trees,
 }
 """What the functions of a shelf learn from."""
 
@@ -216,6 +220,4 @@ def trees(
     held: DataConfig | None = None,
 ) -> tuple[list[Tree], list[Tree]]:
     """A dataset as the trees that a shelf's losses learn from: (learned, held out)."""
-    read, grow = TREES[kind]
-    learned, rest = both(config, decoder, objects, note, read, held=held)
-    return grow(learned), grow(rest) if rest else []
+    return both(config, decoder, objects, note, TREES[kind], held=held)

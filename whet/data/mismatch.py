@@ -28,16 +28,20 @@ def retarget(rollout: Rollout, prompt: Sequence[int], *, task_id: str) -> Rollou
     )
 
 
-def mismatched(ratings: Sequence[Rating]) -> list[Rollout]:
+def mismatched(ratings: Sequence[Rating], *, limit: int | None = None) -> tuple[list[Rollout], int]:
     """Answer i behind the prompt of the next rating round the circle whose prompt is another one (KTO, section 4.1).
 
-    A matched answer never stands among them; ratings that all have one prompt are an error.
+    A matched answer never stands among them; ratings that all have one prompt are an error. A prompt that would make
+    more than `limit` tokens together with the answer loses its beginning; also returned is how many did.
     """
     rollouts = [rating.rollout for rating in ratings]
-    return [
-        retarget(one, other.prompt, task_id=other.task_id)
-        for one, other in zip(rollouts, _others(rollouts), strict=True)
-    ]
+    moved, cut = [], 0
+    for one, other in zip(rollouts, _others(rollouts), strict=True):
+        room = len(other.prompt) if limit is None else limit - len(one.response)
+        assert room > 0, "an answer fits behind its own prompt"
+        moved.append(retarget(one, other.prompt[-room:], task_id=other.task_id))
+        cut += room < len(other.prompt)
+    return moved, cut
 
 
 def _others(rollouts: Sequence[Rollout]) -> list[Rollout]:
@@ -52,8 +56,8 @@ def _others(rollouts: Sequence[Rollout]) -> list[Rollout]:
         )
         if other is None:
             raise DataError(
-                f"{n} rated answers have no second prompt among them, so none can be put behind a prompt it does not "
-                "answer; KTO needs batches with at least two different prompts"
+                f"the {n} rated answers are all to one prompt, and KTO compares with answers put behind a prompt that "
+                "they do not answer: give rated answers to at least two prompts (also on the held-out side, if any)"
             )
         found.append(rollouts[other])
     return found
