@@ -5,11 +5,13 @@ A monitor asks for options of its method by keyword, such as `beta` or a clip ra
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from whet.losses.kl import k3
-from whet.losses.terms import Inputs, Responses, Views, log_ratio, on_pairs
+from whet.losses.terms import Responses, Views, log_ratio, on_pairs
 from whet.metrics import Max, Mean, Metric, Std
 from whet.types import Reduce
 
@@ -34,7 +36,7 @@ def watch_tokens(views: Views) -> dict[str, Metric]:
 
 
 def watch_policy(
-    views: Views, *, inputs: Inputs, low: float | None = None, high: float | None = None
+    views: Views, *, inputs: Callable[[Views], tuple[Tensor, ...]], low: float | None = None, high: float | None = None
 ) -> dict[str, Metric]:
     """Ratios between the policy that learns and the one that sampled, and how many of them the clip range holds back.
 
