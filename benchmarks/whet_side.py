@@ -37,17 +37,14 @@ def work(workload: Workload, folder: Path, clock: Clock) -> None:
 
 
 def _sample(workload: Workload, folder: Path, clock: Clock) -> None:
-    from whet.build.data import renderer_of
     from whet.models.config import ModelConfig
     from whet.models.io import load_policy
     from whet.rollout.config import SamplingConfig
-    from whet.rollout.torch_engine import TorchEngine
+    from whet.rollout.torch_engine import engine_of
     from whet.types import NoiseKey, Request
 
     decoder = load_policy(ModelConfig(path=str(folder / "model"), dtype="float32"))
-    renderer = renderer_of(decoder)
-    sampling = SamplingConfig(max_new_tokens=workload.most, slots=workload.slots)
-    engine = TorchEngine(decoder, sampling, renderer.stop_ids)
+    engine, renderer = engine_of(decoder, SamplingConfig(max_new_tokens=workload.most, slots=workload.slots))
     prompts = [_prompt(renderer, row) for row in read_rows(folder)]
     tokens = sum(map(len, prompts)) * workload.group
     clock.ready({"slots": workload.slots, "layout": decoder.layout, "prompt tokens": tokens})

@@ -29,7 +29,7 @@ def test_metrics_refuse_clock_values_and_rows_need_a_step(tmp_path: Path) -> Non
                 run.append("metrics", {"step": 1, key: 0.5})
         with pytest.raises(RunError, match="needs its step"):
             run.append("evals", {"gold": 1.0})
-        with pytest.raises(RunError, match="did you mean 'metrics'"):
+        with pytest.raises(RunError, match="did you mean metrics"):
             run.append("metric", {"step": 1})
         with pytest.raises(RunError, match="nan"):
             run.append("metrics", {"step": 1, "loss": float("nan")})
@@ -82,7 +82,7 @@ def test_a_rollout_row_keeps_the_schema(tmp_path: Path) -> None:
         for wrong, said in [
             ({"logprobs": [0.1]}, "2 tokens and 1 logprobs"),
             ({"source": [["sampled", 3]]}, "sources for 3"),
-            ({"advantages": 1}, "did you mean 'advantage'"),
+            ({"advantages": 1}, "did you mean advantage"),
         ]:
             with pytest.raises(RunError, match=said):
                 run.append("rollouts", rollout(1, **wrong))

@@ -105,18 +105,17 @@ def measured(model: str, config: MeasureConfig) -> Measured:
     from whet.build.loops import quiet_libraries
     from whet.build.rewards import build_rewards
     from whet.eval.evaluate import evaluate
-    from whet.rollout.torch_engine import TorchEngine
+    from whet.rollout.torch_engine import engine_of
 
     quiet_libraries()
     policy = models.policy(ModelConfig(path=model), seed=config.seed)
-    renderer = data.renderer_of(policy)
     reports: list[Any] = []
     learned, held = data.tasks(where, policy, {}, reports.append)
     found = (held or learned)[: config.n]
     sampling = SamplingConfig(temperature=config.temperature, max_new_tokens=config.max_new_tokens)
     reward = build_rewards([judge], {}, seed=config.seed, budget=16384, policy=policy)
     reward.check(found)
-    engine = TorchEngine(policy, sampling, renderer.stop_ids)
+    engine, renderer = engine_of(policy, sampling)
     evaluation = evaluate(engine, found, renderer.prompt, reward, k=config.k, seed=config.seed)
     return Measured(evaluation=evaluation, reports=tuple(reports))
 

@@ -7,12 +7,11 @@ its place, never turned into a string.
 
 from __future__ import annotations
 
-import difflib
 import enum
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -195,13 +194,3 @@ def parse_row(line: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     return row if isinstance(row, dict) else None
-
-
-def nearest(name: str, allowed: Sequence[str]) -> str:
-    """' (did you mean …?)' or nothing.
-
-    >>> nearest("metric", ["metrics", "timing"])
-    " (did you mean 'metrics'?)"
-    """
-    match = difflib.get_close_matches(name, allowed, n=1)
-    return f" (did you mean {match[0]!r}?)" if match else ""

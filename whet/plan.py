@@ -21,11 +21,10 @@ from whet.tree import Node, flow, plain, read_yaml
 from whet.words import listed, nearest
 
 LOOPS: Mapping[str, type[LoopConfig]] = {
-    "supervised": SupervisedConfig,
-    "reward_model": RewardModelConfig,
-    "offline": OfflineConfig,
-    "online": OnlineConfig,
+    model.model_fields["loop"].default: model
+    for model in (SupervisedConfig, RewardModelConfig, OfflineConfig, OnlineConfig)
 }
+"""What a file's key `loop` may say."""
 
 RECIPE_KEYS = ("recipe", "params", "overrides")
 """The keys of a recipe's file."""

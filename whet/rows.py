@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from whet.errors import RunError
 from whet.files import OS_FILES, Files, explained, write_file
-from whet.plain import nearest, parse_row, read_lines
+from whet.plain import parse_row, read_lines
+from whet.words import nearest
 
 Row = Mapping[str, Any]
 

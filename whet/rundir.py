@@ -32,8 +32,9 @@ from whet.errors import RunError
 from whet.files import OS_FILES, Files, explained, make_folders, probe, replace_file, sweep, write_all
 from whet.journal import Journal
 from whet.lock import take_lock
-from whet.plain import differences, json_hash, nearest, parse_row, read_lines, to_json, to_yaml
+from whet.plain import differences, json_hash, parse_row, read_lines, to_json, to_yaml
 from whet.rows import LOGS, STEPPED, Row, check_row, set_aside_after, set_torn_end_aside
+from whet.words import nearest
 
 
 def describe_environment(*, threads: int) -> dict[str, Any]:

@@ -44,12 +44,11 @@ def before_and_after(name: str) -> list[tuple[str, str]]:
 
 
 def _side(name: str, folder: str, sampling: SamplingConfig, seed: int) -> Side:
-    from whet.build import data, models
-    from whet.rollout.torch_engine import TorchEngine
+    from whet.build import models
+    from whet.rollout.torch_engine import engine_of
 
     policy = models.policy(ModelConfig(path=folder), seed=seed)
-    renderer = data.renderer_of(policy)
-    engine = TorchEngine(policy, sampling, renderer.stop_ids)
+    engine, renderer = engine_of(policy, sampling)
     context = renderer.context or 4096
     room = context - sampling.max_new_tokens
     if room < 1:

@@ -18,7 +18,7 @@ from whet.data.rows import Row, rows_of
 from whet.data.splits import Overlap, overlap, overlap_of_tasks, split_rows
 from whet.errors import DataError
 from whet.models.policy import Decoder
-from whet.models.tokenizer import context_length
+from whet.models.tokenizer import renderer_of
 from whet.types import Rollout, Task
 
 Item = TypeVar("Item")
@@ -27,11 +27,6 @@ Note = Callable[[Report | Overlap], None]
 """Told what became of a dataset's rows, and of prompts that are both learned from and held out."""
 LAB_ROWS = 2000
 """Rows drawn from a lab world where `data.max_rows` names no number."""
-
-
-def renderer_of(decoder: Decoder) -> Renderer:
-    """How this model's conversations become tokens."""
-    return Renderer(decoder.tokenizer, stop_ids=decoder.stop_ids, context=context_length(decoder.config))
 
 
 def rows(config: DataConfig, objects: Objects) -> list[Row]:

@@ -27,7 +27,7 @@ from whet.losses.terms import Term
 from whet.models.io import add_value_head, save
 from whet.models.policy import Decoder
 from whet.plain import json_hash
-from whet.rollout.torch_engine import TorchEngine
+from whet.rollout.torch_engine import engine_of
 from whet.rundir import RunDir
 from whet.train.checkpoint import HasState, Identity
 from whet.train.config import LoopConfig, OfflineConfig, OnlineConfig, PassConfig, RewardModelConfig, SupervisedConfig
@@ -108,7 +108,7 @@ def prepare(
         interrupts=interrupts or Interrupts(),
         objects=objects or {},
     )
-    return LOOPS[config.loop](config, place)
+    return LOOPS[type(config)](config, place)
 
 
 def _supervised(config: SupervisedConfig, place: Place) -> Job:
@@ -158,8 +158,7 @@ def _online(config: OnlineConfig, place: Place) -> Job:
     start = policy if config.kl.coef else None
     reference = models.reference(config.reference, config.model, policy, seed=config.seed) if start else None
     learned, held = data.tasks(config.data, policy, place.objects, place.note, held=config.eval.data)
-    renderer = data.renderer_of(policy)
-    engine = TorchEngine(policy, config.sampling, renderer.stop_ids)
+    engine, renderer = engine_of(policy, config.sampling)
     reward = build_rewards(config.rewards, place.objects, seed=config.seed, budget=config.token_budget, policy=policy)
     reward.check(learned)
     reward.check(held)
@@ -310,9 +309,9 @@ def _finished(place: Place, decoder: Decoder) -> dict[str, Any]:
     return {"files": {"model": "final"}, "numbers": numbers}
 
 
-LOOPS: Mapping[str, Callable[[Any, Place], Job]] = {
-    "supervised": _supervised,
-    "reward_model": _reward_model,
-    "offline": _offline,
-    "online": _online,
+LOOPS: Mapping[type[LoopConfig], Callable[[Any, Place], Job]] = {
+    SupervisedConfig: _supervised,
+    RewardModelConfig: _reward_model,
+    OfflineConfig: _offline,
+    OnlineConfig: _online,
 }

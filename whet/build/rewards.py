@@ -10,17 +10,17 @@ code:NAME                            a function given from Python
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from whet.build import data, models
-from whet.errors import DataError
+from whet.build import models
+from whet.lab.gold import GoldReward
 from whet.models.config import ModelConfig
+from whet.models.tokenizer import renderer_of
 from whet.rewards.combine import Combined, Weighted
 from whet.rewards.config import RewardConfig
 from whet.rewards.functions import function_reward, load_reward_function
 from whet.rewards.model import ModelReward
-from whet.types import Group, Reward, Rollout, Score, Task
+from whet.types import Reward
 
 MODEL, LAB = "model:", "lab:"
 
@@ -58,7 +58,7 @@ def build_reward(config: RewardConfig, objects: Mapping[str, Any], *, seed: int,
     if config.function.startswith(MODEL):
         return model_reward(config.function.removeprefix(MODEL), label(config), seed=seed, budget=budget, policy=policy)
     if config.function.startswith(LAB):
-        return Gold(config.function.removeprefix(LAB))
+        return GoldReward(config.function.removeprefix(LAB))
     return load_reward_function(config)
 
 
@@ -66,39 +66,10 @@ def model_reward(path: str, name: str, *, seed: int, budget: int, policy: Any) -
     """A reward model, given tokens as they are where its vocabulary is the policy's."""
     models.refuse_headless(path)
     scorer = models.scorer(ModelConfig(path=path), seed=seed).freeze()
-    renderer = None if policy is not None and same_vocabulary(scorer, policy) else data.renderer_of(scorer)
+    renderer = None if policy is not None and same_vocabulary(scorer, policy) else renderer_of(scorer)
     return ModelReward(name=name, model=scorer, budget=budget, renderer=renderer)
 
 
 def same_vocabulary(a: Any, b: Any) -> bool:
     """Whether two decoders' tokenizers are the same to the byte."""
     return a.tokenizer.backend_tokenizer.to_str() == b.tokenizer.backend_tokenizer.to_str()
-
-
-@dataclass(frozen=True, slots=True)
-class Gold:
-    """A lab world's exact reward; it does not apply to tasks of other worlds."""
-
-    world: str
-
-    def check(self, tasks: Sequence[Task]) -> None:
-        """Refuse data without any task of the world, before anything runs."""
-        if not any(self._judges(task) for task in tasks):
-            raise DataError(
-                f"the reward lab:{self.world} judges only the tasks of its own world, and none of the data's is one: "
-                f"give data=lab:{self.world}/train, or another reward"
-            )
-
-    def _judges(self, task: Task) -> bool:
-        return task.meta.get("world") == self.world
-
-    async def __call__(self, groups: Sequence[Group]) -> list[Group]:
-        return [g.scored([self._score(g.task, rollout) for rollout in g.rollouts]) for g in groups]
-
-    def _score(self, task: Task, rollout: Rollout) -> Score:
-        from whet.lab.worlds import world
-
-        if not self._judges(task):
-            return Score(value=None)
-        value, parts = world(self.world).gold(task, rollout.text)
-        return Score(value=value, parts=parts)

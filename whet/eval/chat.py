@@ -17,8 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from whet.errors import ConfigError, DataError
-from whet.registry import nearest
 from whet.types import CUT_SHORT, Completion, Engine, Message, NoiseKey, Request, Task
+from whet.words import nearest
 
 Command = Literal["say", "quit", "new", "undo", "again", "help"]
 COMMANDS: dict[Command, str] = {

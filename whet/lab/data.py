@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -112,6 +112,19 @@ def label_pairs(samples: Sequence[tuple[Task, str, str]], annotator: Annotator) 
         if a.strip() != b.strip():
             rows.append(_labelled(task, a, b, annotator))
     return rows, len(samples) - len(rows)
+
+
+def coin_labels(rows: Iterable[Mapping[str, Any]], seed: int) -> list[dict[str, Any]]:
+    """The same pairs with chosen and rejected exchanged where a fair coin says so: the control.
+
+    >>> [row["chosen"] for row in coin_labels([{"chosen": "a", "rejected": "b"}] * 4, 0)]
+    ['b', 'a', 'b', 'b']
+    """
+    coin = Random(f"shuffled/{seed}")
+    return [
+        {**row, "chosen": row["rejected"], "rejected": row["chosen"]} if coin.random() < 0.5 else dict(row)
+        for row in rows
+    ]
 
 
 def judged(task: Task, text: str) -> Judged:

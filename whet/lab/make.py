@@ -9,52 +9,29 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import torch
 
-from whet.data.render import Renderer
 from whet.eval.evaluate import Evaluation, evaluate, gold_win_rate
 from whet.eval.stats import Interval
 from whet.files import replace_file
 from whet.lab.annotators import BT
-from whet.lab.data import label_pairs, tasks
-from whet.lab.worlds import world
+from whet.lab.data import coin_labels, label_pairs, tasks
+from whet.lab.gold import GoldReward
 from whet.models.config import ModelConfig
 from whet.models.io import load_policy, load_reward
 from whet.models.policy import Decoder
-from whet.models.tokenizer import context_length
 from whet.report.samples import sample_row, write_samples
+from whet.report.table import numbers_of
 from whet.rewards.model import ModelReward
 from whet.rewards.waiting import finished
 from whet.rollout.config import SamplingConfig
-from whet.rollout.torch_engine import TorchEngine
+from whet.rollout.torch_engine import engine_of
 from whet.train.credit import pack_groups, token_column
-from whet.types import Group, NoiseKey, Request, Score, Task
+from whet.types import NoiseKey, Request, Score, Task
 
 BUDGET = 16384
-
-
-class Gold:
-    """A world's exact reward as a reward."""
-
-    def __init__(self, name: str) -> None:
-        self.world = world(name)
-
-    async def __call__(self, groups: Sequence[Group]) -> list[Group]:
-        return [g.scored([self._score(g.task, r.text) for r in g.rollouts]) for g in groups]
-
-    def _score(self, task: Task, text: str) -> Score:
-        value, parts = self.world.gold(task, text)
-        return Score(value=value, parts=parts)
-
-
-def engine_of(policy: Decoder, *, max_new_tokens: int) -> tuple[TorchEngine, Renderer]:
-    """A sampler for a lab model at temperature 1, and how its prompts are rendered."""
-    renderer = Renderer(policy.tokenizer, stop_ids=policy.stop_ids, context=context_length(policy.config))
-    sampling = SamplingConfig(max_new_tokens=max_new_tokens, slots=128)
-    return TorchEngine(policy, sampling, renderer.stop_ids), renderer
 
 
 def pairs(
@@ -84,7 +61,7 @@ def pairs(
         drawn = _twice(policy, chosen, seed, split, max_new_tokens)
         written = [(task, a, b) for task, a, b in drawn if a.strip() and b.strip()]
         rows, identical = label_pairs(written, annotator)
-        rows = _coin(rows, seed) if shuffled and name == "pairs" else rows
+        rows = coin_labels(rows, seed) if shuffled and name == "pairs" else rows
         text = "".join(json.dumps(row) + "\n" for row in rows)
         replace_file(folder / f"{name}.jsonl", text.encode())
         numbers |= {
@@ -97,21 +74,13 @@ def pairs(
 
 
 def _twice(policy: Decoder, chosen: Sequence[Task], seed: int, stream: str, length: int) -> list[tuple[Task, str, str]]:
-    engine, renderer = engine_of(policy, max_new_tokens=length)
+    engine, renderer = engine_of(policy, SamplingConfig(max_new_tokens=length, slots=128))
     requests = [
         Request(prompt=renderer.prompt(t), key=NoiseKey(seed=seed, stream=f"pairs/{stream}", step=0, task=t.id), n=2)
         for t in chosen
     ]
     drawn = engine.sample(requests)
     return [(task, a.text, b.text) for task, (a, b) in zip(chosen, drawn, strict=True)]
-
-
-def _coin(rows: Sequence[Mapping[str, Any]], seed: int) -> list[dict[str, Any]]:
-    coin = Random(f"shuffled/{seed}")
-    return [
-        {**row, "chosen": row["rejected"], "rejected": row["chosen"]} if coin.random() < 0.5 else dict(row)
-        for row in rows
-    ]
 
 
 def judge(
@@ -150,13 +119,13 @@ def judge(
     write_samples(folder.parents[1], samples)
     text = json.dumps({stage: found.json() for stage, found in done.items()})
     replace_file(folder / "evaluations.json", text.encode())
-    return {"files": {"evaluations": "evaluations.json"}, "numbers": _flat(rows), "rows": rows}
+    return {"files": {"evaluations": "evaluations.json"}, "numbers": numbers_of(rows), "rows": rows}
 
 
 def _evaluated(policy: Decoder, entry: Mapping[str, Any], *, prompts: int, seed: int, length: int) -> Evaluation:
-    engine, renderer = engine_of(policy, max_new_tokens=length)
+    engine, renderer = engine_of(policy, SamplingConfig(max_new_tokens=length, slots=128))
     name = entry["world"]
-    gold = Gold(name)
+    gold = GoldReward(name)
     k = entry.get("k", 1)
     reward: Any = gold
     if entry.get("proxy"):
@@ -168,7 +137,7 @@ def _evaluated(policy: Decoder, entry: Mapping[str, Any], *, prompts: int, seed:
 
 def _samples(stage: str, found: Evaluation, shown: int, policy: Decoder) -> list[dict[str, Any]]:
     """The first answer to the first prompts, with the parts of its exact reward."""
-    judged = finished(Gold(found.groups[0].task.meta["world"])(found.groups[:shown]))
+    judged = finished(GoldReward(found.groups[0].task.meta["world"])(found.groups[:shown]))
     return [
         sample_row(
             group.task,
@@ -227,14 +196,3 @@ def _row(entry: Mapping[str, Any], found: Evaluation, versus: Interval | None, k
         "pass_at_8": at[8].json() if 8 in at else None,
         "seconds": entry["seconds"],
     }
-
-
-def _flat(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """STAGE/NUMBER for every number of the table: what a test or a later stage looks at."""
-    out: dict[str, float] = {}
-    for row in rows:
-        for key, value in row.items():
-            number = value["value"] if isinstance(value, Mapping) else value
-            if isinstance(number, int | float):
-                out[f"{row['stage']}/{key}"] = float(number)
-    return out

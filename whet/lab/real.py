@@ -20,6 +20,7 @@ from whet.data.render import Renderer
 from whet.data.rows import Row, rows_of
 from whet.data.splits import split_rows
 from whet.files import replace_file
+from whet.lab.data import coin_labels
 from whet.models.tokenizer import load_tokenizer
 from whet.types import Pair
 
@@ -125,7 +126,8 @@ def dialogues(
     found, report = read_pairs(rows, renderer, config=config)
     fitting = {pair.id for pair in found}
     train, held = split_rows((row for row in rows if row.where in fitting), holdout=holdout, seed=seed)
-    for name, part in (("train", _columns(train)), ("held", _columns(held)), ("shuffled", coin(_columns(train), seed))):
+    shuffled = coin_labels(_columns(train), seed)
+    for name, part in (("train", _columns(train)), ("held", _columns(held)), ("shuffled", shuffled)):
         _write(folder / f"{name}.jsonl", part)
     places = {row.where for row in train}
     learned, kept = [p for p in found if p.id in places], [p for p in found if p.id not in places]
@@ -146,15 +148,6 @@ def _longer(found: Sequence[Pair]) -> float:
     """Share of pairs whose chosen answer is the longer one, ties ½."""
     gaps = [pair.chosen.length - pair.rejected.length for pair in found]
     return sum((gap > 0) + 0.5 * (gap == 0) for gap in gaps) / len(gaps)
-
-
-def coin(rows: Iterable[Mapping[str, Any]], seed: int) -> list[dict[str, Any]]:
-    """The same pairs with chosen and rejected exchanged where a fair coin says so."""
-    toss = Random(f"shuffled/{seed}")
-    return [
-        {**row, "chosen": row["rejected"], "rejected": row["chosen"]} if toss.random() < 0.5 else dict(row)
-        for row in rows
-    ]
 
 
 def table(folder: Path, *, live: Any, rows: Sequence[Mapping[str, Any]]) -> Made:

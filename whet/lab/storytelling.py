@@ -18,7 +18,6 @@ from whet.data.config import DataConfig
 from whet.data.dataset import demonstrations as read_demonstrations
 from whet.data.dataset import tasks as read_tasks
 from whet.data.readers import read_rows
-from whet.data.render import Renderer
 from whet.eval.evaluate import Evaluation, evaluate
 from whet.eval.stats import bootstrap, distinct
 from whet.files import replace_file
@@ -26,11 +25,12 @@ from whet.losses.terms import sum_by_row
 from whet.models.config import ModelConfig
 from whet.models.io import load_policy, load_reward
 from whet.models.policy import Decoder
-from whet.models.tokenizer import context_length
+from whet.models.tokenizer import renderer_of
 from whet.report.samples import group_rows, write_samples
+from whet.report.table import numbers_of
 from whet.rewards.model import ModelReward
 from whet.rollout.config import SamplingConfig
-from whet.rollout.torch_engine import TorchEngine
+from whet.rollout.torch_engine import engine_of
 from whet.train.credit import pack_groups, token_column
 from whet.types import Task
 
@@ -64,19 +64,15 @@ def losses(
         gain = bootstrap((first - mine) / tokens.mean(), seed=seed).json() if len(found) > 1 else None
         loss = float(mine.sum() / tokens.sum())
         out.append({"stage": entry["stage"], "loss": loss, "gain": gain, "seconds": entry.get("seconds")})
-    return {"numbers": flat(out), "rows": out}
+    return {"numbers": numbers_of(out), "rows": out}
 
 
 def _piece_losses(policy: Decoder, config: DataConfig, rows: int) -> np.ndarray:
     """[pieces, 2]: summed −log π of each piece, and its tokens."""
-    pieces, _ = read_demonstrations(read_rows(config), _renderer(policy), config=config)
+    pieces, _ = read_demonstrations(read_rows(config), renderer_of(policy), config=config)
     batch = pack([Tree(rollouts=[piece]) for piece in pieces[:rows]])
     logprobs = token_column(policy, batch, "logprobs", budget=BUDGET)
     return np.stack([-sum_by_row(logprobs, batch).double().numpy(), batch.length.double().numpy()], axis=1)
-
-
-def _renderer(policy: Decoder) -> Renderer:
-    return Renderer(policy.tokenizer, stop_ids=policy.stop_ids, context=context_length(policy.config))
 
 
 def judge(
@@ -111,7 +107,7 @@ def judge(
     for entry in models:
         live.say(f"judging {entry['stage']} on {len(asked)} held-out prompts")
         policy = load_policy(ModelConfig(**entry["model"]), seed=seed).freeze()
-        engine, renderer = _engine(policy, max_new_tokens)
+        engine, renderer = engine_of(policy, SamplingConfig(max_new_tokens=max_new_tokens, slots=128))
         evaluation = evaluate(engine, asked, renderer.prompt, trained, k=each, seed=seed, gold=second)
         found.append(_measured(evaluation, before))
         rows.append(_row(entry, found[-1], found[0], seed=seed))
@@ -120,17 +116,12 @@ def judge(
     write_samples(folder.parents[1], samples)
     text = json.dumps({row["stage"]: one.evaluation.json() for row, one in zip(rows, found, strict=True)})
     replace_file(folder / "evaluations.json", text.encode())
-    return {"files": {"evaluations": "evaluations.json"}, "numbers": flat(rows), "rows": rows}
+    return {"files": {"evaluations": "evaluations.json"}, "numbers": numbers_of(rows), "rows": rows}
 
 
 def _tasks(path: str, policy: Decoder, count: int) -> list[Task]:
     config = DataConfig(path=path)
-    return read_tasks(read_rows(config), config=config, renderer=_renderer(policy))[0][:count]
-
-
-def _engine(policy: Decoder, max_new_tokens: int) -> tuple[TorchEngine, Renderer]:
-    renderer = _renderer(policy)
-    return TorchEngine(policy, SamplingConfig(max_new_tokens=max_new_tokens, slots=128), renderer.stop_ids), renderer
+    return read_tasks(read_rows(config), config=config, renderer=renderer_of(policy))[0][:count]
 
 
 def _measured(evaluation: Evaluation, before: Decoder) -> Storyteller:
@@ -159,14 +150,3 @@ def _row(entry: Mapping[str, Any], one: Storyteller, first: Storyteller, *, seed
         "truncated": evaluation.truncated.value,
         "seconds": entry.get("seconds"),
     }
-
-
-def flat(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """STAGE/NUMBER for every number of the table."""
-    out: dict[str, float] = {}
-    for row in rows:
-        for key, value in row.items():
-            number = value["value"] if isinstance(value, Mapping) else value
-            if isinstance(number, int | float):
-                out[f"{row['stage']}/{key}"] = float(number)
-    return out

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from types import MappingProxyType
 
 from whet.errors import ConfigError
 from whet.lab import world_chat, world_count, world_math, world_safe
 from whet.lab.world import Gold, World
 from whet.types import Task
+from whet.words import nearest
 
 WORLDS = MappingProxyType(
     {
@@ -25,9 +25,7 @@ def world(name: str) -> World:
     'chat'
     """
     if name not in WORLDS:
-        near = difflib.get_close_matches(name, WORLDS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"there is no lab world {name!r}: choose one of {', '.join(WORLDS)}{hint}")
+        raise ConfigError(f"there is no lab world {name!r}{nearest(name, WORLDS)}; choose one of {', '.join(WORLDS)}")
     return WORLDS[name]
 
 

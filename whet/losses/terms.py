@@ -167,7 +167,7 @@ def log_ratio(views: Views) -> Tensor:
     return logprobs - (logprobs.detach() if old is None else old)
 
 
-def on_policy_tokens(pooling: Callable[..., Tensor]) -> Inputs:
+def on_policy_tokens(pooling: Callable[..., Tensor]) -> Callable[[Views], tuple[Tensor, ...]]:
     """(pooled log-ratio, advantage) per counted token: what a policy objective gets."""
 
     def inputs(views: Views) -> tuple[Tensor, ...]:

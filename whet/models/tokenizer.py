@@ -6,9 +6,13 @@ who open a saved reward model with `transformers`, which scores the last token t
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from whet.data.render import Renderer
 from whet.errors import ModelError
+
+if TYPE_CHECKING:
+    from whet.models.policy import Decoder
 
 OWN_PAD = "<|pad|>"
 
@@ -100,6 +104,11 @@ def context_length(config: Any) -> int | None:
     """Tokens a sequence may have, or None where the model names no limit."""
     limits = [getattr(config, name, None) for name in ("max_position_embeddings", "n_positions")]
     return min((int(n) for n in limits if n), default=None)
+
+
+def renderer_of(decoder: Decoder) -> Renderer:
+    """How this model's conversations become tokens."""
+    return Renderer(decoder.tokenizer, stop_ids=decoder.stop_ids, context=context_length(decoder.config))
 
 
 def first_line(error: Exception) -> str:

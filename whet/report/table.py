@@ -133,6 +133,20 @@ def final_table(rows: Sequence[Row], *, columns: Sequence[Column] = COLUMNS) -> 
     return Table(columns=used, rows=tuple(rows))
 
 
+def numbers_of(rows: Sequence[Row]) -> dict[str, float]:
+    """STAGE/NUMBER for every number of a table: what a test or a later stage looks at.
+
+    >>> numbers_of([{"stage": "sft", "gold": 1, "win_rate": {"value": 0.5, "low": 0.4, "high": 0.6}, "kl": None}])
+    {'sft/gold': 1.0, 'sft/win_rate': 0.5}
+    """
+    values = {
+        f"{row['stage']}/{key}": cell["value"] if isinstance(cell, Mapping) else cell
+        for row in rows
+        for key, cell in row.items()
+    }
+    return {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
+
+
 def write_table(folder: Path, table: Table) -> Path:
     """Write `table.json` into a run folder."""
     path = folder / "table.json"

@@ -19,7 +19,9 @@ import torch
 from torch import nn
 
 from whet.batch import Tree, pack
+from whet.data.render import Renderer
 from whet.errors import DataError, ModelError
+from whet.models.tokenizer import renderer_of
 from whet.rollout.config import SamplingConfig
 from whet.rollout.noise import seed_of
 from whet.rollout.running import Batch, Draw, SampleStats
@@ -28,6 +30,12 @@ from whet.types import Completion, Request, Rollout
 
 if TYPE_CHECKING:
     from whet.models.policy import Decoder
+
+
+def engine_of(decoder: Decoder, sampling: SamplingConfig) -> tuple[TorchEngine, Renderer]:
+    """A sampler for a model, and how its prompts are rendered."""
+    renderer = renderer_of(decoder)
+    return TorchEngine(decoder, sampling, renderer.stop_ids), renderer
 
 
 class TorchEngine:
