@@ -170,7 +170,7 @@ def test_arguments_of_the_python_interface_are_overrides_too() -> None:
     loaded = load(Loop, overrides=arguments)
     assert loaded.value.optim == Optim(lr=2) and loaded.value.data == ("x", "y") and loaded.value.folder == Path("z")
     assert loaded.value.rewards[0].weight == 4
-    assert loaded.origins["optim.lr"] == "argument" and loaded.origins["optim.schedule"] == "default"
+    assert loaded.origins["optim.lr"] == "Python" and loaded.origins["optim.schedule"] == "default"
     with pytest.raises(ConfigError, match=r"argument data: got <object object at .*>; a configuration holds"):
         load(Loop, overrides={"model.path": "a", "data": object()})
     with pytest.raises(ConfigError, match=r'^argument optim\.lr: optim\.lr: got "x"; it must be a number$'):

@@ -99,8 +99,8 @@ T = TypeVar("T", bound=Config)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded(Generic[T]):
-    """A configuration with the origin of each value: dotted key → "default", "recipe NAME", "file NAME:LINE" or
-    "command line"."""
+    """A configuration with the origin of each value: dotted key → "default", "recipe NAME", "file NAME:LINE",
+    "command line" or "Python"."""
 
     value: T
     origins: Mapping[str, str]
@@ -122,7 +122,7 @@ def load(
 ) -> Loaded[T]:
     """A model of `model_type` from its defaults, `defaults` (origin → tree), a file or text, and overrides.
 
-    Overrides are texts of a command line, or a mapping of dotted keys to values (origin "argument"). With `values`,
+    Overrides are texts of a command line, or a mapping of dotted keys to values (origin "Python"). With `values`,
     references `${stage.field}` are replaced before the values are checked. `name` is the place of what is missing.
     """
     problems: list[str] = []
@@ -221,7 +221,7 @@ def _overrides(model_type: type[T], overrides: Iterable[str] | Mapping[str, Any]
 def _argument(key: str, value: Any, problems: list[str]) -> tuple[Keys, Node] | None:
     place = f"argument {key}"
     try:
-        return tuple(key.split(".")), layer_of(value, origin="argument", place=place)
+        return tuple(key.split(".")), layer_of(value, origin="Python", place=place)
     except PydanticSerializationError:
         problems.append(f"{place}: got {value!r}; a configuration holds numbers, texts, lists and mappings")
         return None

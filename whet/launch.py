@@ -22,7 +22,7 @@ from whet.models.place import model_of
 from whet.plan import Plan, plan
 from whet.recipes.stage import MakeConfig, Result, Stage
 from whet.rundir import RunDir, describe_environment
-from whet.tree import dotted, plain, read_override
+from whet.traces import joined
 
 if TYPE_CHECKING:
     from whet.build.loops import Job
@@ -121,8 +121,8 @@ def execute(
 
     refuse_many_processes()
     quiet_libraries()
-    config, environment = described(made), describe_environment(threads=threads())
-    with _opened(folder, config, environment, resume=resume) as root, Interrupts() as interrupts:
+    environment = describe_environment(threads=threads())
+    with _opened(folder, made, environment, resume=resume) as root, Interrupts() as interrupts:
         names = [stage.name for stage, _ in made.preview()]
         results: list[tuple[Stage, Result]] = []
         with Live(0, made.name, plan=_planned(made), console=_console(shown=show)) as live:
@@ -158,31 +158,13 @@ def refuse_many_processes() -> None:
         raise ConfigError(f"WORLD_SIZE is {size}, but this command runs in one process: start it without a launcher")
 
 
-def described(made: Plan) -> dict[str, Any]:
-    """What the run folder keeps of a plan, and what `whet run FOLDER/config.yaml` runs again."""
-    overrides = {
-        stage: dict(given) if isinstance(given, Mapping) else dict(_pair(text) for text in given)
-        for stage, given in made.overrides.items()
-    }
-    if made.file is not None and not made.params.origins:
-        return made.preview()[0][1].value.model_dump(mode="json")
-    return {"recipe": made.name, "params": made.params.value.model_dump(mode="json"), "overrides": overrides}
-
-
-def _pair(text: str) -> tuple[str, Any]:
-    """One override as (dotted key, plain value)."""
-    found = read_override(text, problems=[])
-    assert found is not None, "a plan holds no override that is none"
-    path, node = found
-    return dotted(path), plain(node)
-
-
-def _opened(folder: Path, config: Mapping[str, Any], environment: Mapping[str, Any], *, resume: bool) -> RunDir:
+def _opened(folder: Path, made: Plan, environment: Mapping[str, Any], *, resume: bool) -> RunDir:
+    config, origins = made.record()
     if not resume:
-        return RunDir.create(folder, dict(config), origins={}, environment=environment)
+        return RunDir.create(folder, config, origins=origins, environment=environment)
     root = RunDir.open(folder, mode="resume")
     try:
-        root.check_config(dict(config))
+        root.check_config(config)
     except BaseException:
         root.close()
         raise
@@ -215,7 +197,8 @@ def _fresh(name: str) -> Path:
 
 def _folder(root: RunDir, number: int, stage: Stage, made: Plan) -> RunDir:
     loaded = made.loaded(stage)
-    return root.stage(number, stage.name, loaded.value.model_dump(mode="json"), origins=dict(loaded.origins))
+    tree = loaded.value.model_dump(mode="json")
+    return root.stage(number, stage.name, tree, origins=joined(tree, loaded.origins))
 
 
 def _job(folder: RunDir, stage: Stage, made: Plan, *, live: Any, interrupts: Any, objects: Mapping[str, Any]) -> Job:

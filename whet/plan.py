@@ -7,7 +7,8 @@ one stage also takes the stage's own keys (`optim.lr=1e-4`). Every problem is re
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -16,9 +17,10 @@ from whet.config import Config, Loaded, contents, keys_of, load
 from whet.errors import ConfigError
 from whet.recipes import recipe
 from whet.recipes.stage import MakeConfig, Result, Stage, Stages, symbolic
+from whet.traces import given_by, joined, leaves_of, traced
 from whet.train.config import LoopConfig, OfflineConfig, OnlineConfig, RewardModelConfig, SupervisedConfig
-from whet.tree import Node, flow, plain, read_yaml
-from whet.words import listed, nearest
+from whet.tree import Node, dotted, merge, nested, plain, read_override, read_yaml
+from whet.words import listed, nearest, shown
 
 LOOPS: Mapping[str, type[LoopConfig]] = {
     model.model_fields["loop"].default: model
@@ -30,28 +32,78 @@ RECIPE_KEYS = ("recipe", "params", "overrides")
 """The keys of a recipe's file."""
 
 Overrides = Sequence[str] | Mapping[str, Any]
+Saved = Mapping[str, Mapping[str, Node]]
+"""A recipe file's own overrides: stage → dotted key → value with its place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What will run: a generator of stages, its parameters, and the overrides of each stage."""
+    """What will run: a generator of stages, its parameters, and what lies over each stage's configuration.
+
+    `saved` are the overrides of a recipe's file, `overrides` those given now, which lie over them. `traces` says of a
+    stage's values which given parameter they follow from. The one loop of a file stands in `loop` as it was read.
+    """
 
     name: str
     params: Loaded[Any]
     generate: Callable[[], Stages]
     overrides: Mapping[str, Overrides] = field(default_factory=dict)
-    file: Path | None = None
+    saved: Saved = field(default_factory=dict)
+    traces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    origin: str = "default"
+    """Where the recipe's name was given."""
+    loop: Loaded[Any] | None = None
 
     def loaded(self, stage: Stage) -> Loaded[Any]:
-        """A stage's configuration with its overrides laid over it."""
-        origin = f"recipe {self.name}" if self.file is None else f"file {self.file}"
-        if isinstance(stage.config, MakeConfig) and not self.overrides.get(stage.name):
-            return Loaded(value=stage.config, origins={})
-        return load(type(stage.config), defaults={origin: stage.config}, overrides=self.overrides.get(stage.name, ()))
+        """A stage's configuration with its overrides laid over it, and the origin of each value."""
+        if self.loop is not None:
+            return self.loop
+        recipe, traces = f"recipe {self.name}", self.traces.get(stage.name, {})
+        over, saved = self.overrides.get(stage.name, ()), self.saved.get(stage.name, {})
+        if isinstance(stage.config, MakeConfig) and not over and not saved:
+            return Loaded(value=stage.config, origins={key: traces.get(key, recipe) for key in leaves_of(stage.config)})
+        below = {recipe: stage.config} | ({"saved": _layer(saved)} if saved else {})
+        made = load(type(stage.config), defaults=below, overrides=over)
+        origins = {key: traces.get(key, origin) if origin == recipe else origin for key, origin in made.origins.items()}
+        return replace(made, origins=origins)
 
     def preview(self) -> list[tuple[Stage, Loaded[Any]]]:
         """Every stage with its configuration, what later stages get from earlier ones written `${stage.field}`."""
         return [(stage, self.loaded(stage)) for stage in unrolled(self.generate)]
+
+    def record(self) -> tuple[dict[str, Any], dict[str, str]]:
+        """What the run folder keeps of the plan, and `whet run FOLDER/config.yaml` runs again; and each origin."""
+        if self.loop is not None:
+            tree = self.loop.value.model_dump(mode="json")
+            return tree, joined(tree, self.loop.origins)
+        over: dict[str, dict[str, Any]] = {}
+        origins = {"recipe": self.origin} | {f"params.{key}": origin for key, origin in self.params.origins.items()}
+        for stage, key, value, origin in self._over():
+            over.setdefault(stage, {})[key] = value
+            origins[f"overrides.{stage}.{key}"] = origin
+        tree = {"recipe": self.name, "params": self.params.value.model_dump(mode="json"), "overrides": over}
+        return tree, joined(tree, origins)
+
+    def _over(self) -> Iterator[tuple[str, str, Any, str]]:
+        """(stage, key, value, origin) of every override, those of the file first."""
+        for stage, keys in self.saved.items():
+            yield from ((stage, key, plain(node), node.origin) for key, node in keys.items())
+        for stage, given in self.overrides.items():
+            pairs = given.items() if isinstance(given, Mapping) else map(_pair, given)
+            yield from ((stage, key, value, given_by(given)) for key, value in pairs)
+
+
+def _layer(saved: Mapping[str, Node]) -> Node:
+    """A file's overrides of one stage as one tree, each value with its place."""
+    return reduce(partial(merge, problems=[]), [nested(tuple(key.split(".")), node) for key, node in saved.items()])
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    """One override as (dotted key, plain value)."""
+    found = read_override(text, problems=[])
+    assert found is not None, "a plan holds no override that is none"
+    path, node = found
+    return dotted(path), plain(node)
 
 
 def unrolled(generate: Callable[[], Stages]) -> Iterator[Stage]:
@@ -80,25 +132,33 @@ def plan(target: str, overrides: Overrides = ()) -> Plan:
     return of_recipe(target, overrides)
 
 
-def of_recipe(name: str, overrides: Overrides = (), *, file: Path | None = None, given: Node | None = None) -> Plan:
-    """A recipe with its parameters; every override finds its place or is an error, all of them at once."""
+def of_recipe(name: str, overrides: Overrides = (), *, head: Node | None = None) -> Plan:
+    """A recipe with its parameters; every override finds its place or is an error, all of them at once.
+
+    `head` is a recipe's file, which may hold parameters and overrides: what is given now lies over them.
+    """
     function = recipe.get(name)
     params_type: type[Config] = get_type_hints(function)["params"]
     mine, rest = _split(overrides, params_type)
-    defaults = {f"file {file}": given} if given else None
+    below = head.child("params") if head else None
     problems: list[str] = []
     try:
-        params = load(params_type, defaults=defaults, overrides=mine, name=f"recipe {name}")
+        params = load(params_type, defaults={"file": below} if below else None, overrides=mine, name=f"recipe {name}")
     except ConfigError as error:
         problems += error.problems
         params = load(params_type, overrides=placeholders(params_type))
-
-    def generate() -> Stages:
-        return function(params.value)
-
+    generate = partial(function, params.value)
     stages = list(unrolled(generate))
     placed = _by_stage(rest, stages, name, params_type, problems)
-    made = Plan(name=name, params=params, generate=generate, overrides=placed, file=file)
+    made = Plan(
+        name=name,
+        params=params,
+        generate=generate,
+        overrides=placed,
+        saved=_saved(head, placed, [stage.name for stage in stages], name, problems),
+        traces=traced(lambda other: unrolled(partial(function, other)), params.value, _sources(mine, below)),
+        origin=head.value["recipe"].origin if head else given_by(overrides),
+    )
     for stage in stages:
         try:
             made.loaded(stage)
@@ -107,6 +167,38 @@ def of_recipe(name: str, overrides: Overrides = (), *, file: Path | None = None,
     if problems:
         raise ConfigError(*problems)
     return made
+
+
+def _sources(mine: Overrides, below: Node | None) -> dict[str, str]:
+    """The parameters that were given, each with its origin."""
+    keys = mine if isinstance(mine, Mapping) else [text.partition("=")[0] for text in mine]
+    file = {str(key): node.origin for key, node in below.children()} if below else {}
+    return file | {key.strip().partition(".")[0]: given_by(mine) for key in keys}
+
+
+def _saved(
+    head: Node | None, over: Mapping[str, Overrides], names: Sequence[str], recipe: str, problems: list[str]
+) -> Saved:
+    """The overrides of a recipe's file by stage, but for those at or below a key that is given now."""
+    node = head.child("overrides") if head else None
+    out: dict[str, dict[str, Node]] = {}
+    for stage, keys in node.children() if node else ():
+        if stage not in names:
+            near = nearest(str(stage), names)
+            problems.append(
+                f"{keys.key_place}: overrides.{stage}: recipe {recipe} has no stage {stage!r}{near}; its stages: "
+                f"{listed(names)}"
+            )
+        elif not isinstance(keys.value, dict):
+            problems.append(f"{keys.place}: overrides.{stage}: got {shown(plain(keys))}; it must be a section of keys")
+        else:
+            now = over.get(str(stage), ())
+            given = [key if isinstance(now, Mapping) else key.partition("=")[0] for key in now]
+            hidden = [f"{key}." for key in given]
+            out[str(stage)] = {
+                key: child for key, child in keys.value.items() if not f"{key}.".startswith(tuple(hidden))
+            }
+    return out
 
 
 def placeholders(params_type: type[Config], given: Sequence[str] = ()) -> list[str]:
@@ -142,7 +234,7 @@ def _of_file(path: Path, overrides: Overrides) -> Plan:
     def generate() -> Stages:
         yield Stage(name=loop, config=loaded.value)
 
-    return Plan(name=path.stem, params=Loaded(value=Config(), origins={}), generate=generate, file=path)
+    return Plan(name=path.stem, params=Loaded(value=Config(), origins={}), generate=generate, loop=loaded)
 
 
 def _of_recipe_file(path: Path, head: Node, overrides: Overrides, problems: list[str]) -> Plan:
@@ -161,22 +253,7 @@ def _of_recipe_file(path: Path, head: Node, overrides: Overrides, problems: list
         )
     if problems:
         raise ConfigError(*problems)
-    saved = head.child("overrides")
-    return of_recipe(
-        str(named.value),
-        _joined(saved, overrides) if saved else overrides,
-        file=path,
-        given=head.child("params"),
-    )
-
-
-def _joined(saved: Node, given: Overrides) -> Overrides:
-    """The overrides of a file under those given now."""
-    flat = {f"{stage}.{key}": plain(node) for stage, keys in saved.children() for key, node in keys.children()}
-    if isinstance(given, Mapping):
-        return {**flat, **given}
-    again = {text.partition("=")[0].strip() for text in given}
-    return [*(f"{key}={flow(value)}" for key, value in flat.items() if key not in again), *given]
+    return of_recipe(str(named.value), overrides, head=head)
 
 
 def _split(overrides: Overrides, params_type: type[Config]) -> tuple[Overrides, Overrides]:

@@ -164,7 +164,8 @@ def write_yaml(tree: Mapping[str, Any], *, comments: Mapping[str, str] | None = 
 def nested(path: Keys, node: Node) -> Node:
     """A node at the end of a path, as a tree from the root."""
     for key in reversed(path):
-        node = Node(value={str(key): node}, origin=node.origin, place=node.place, key_place=node.place)
+        above = node.key_place or node.place
+        node = Node(value={str(key): node}, origin=node.origin, place=node.place, key_place=above)
     return node
 
 
