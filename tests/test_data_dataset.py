@@ -191,11 +191,41 @@ def test_repeated_ids_are_refused_and_repeated_contents_counted() -> None:
     assert report.duplicates == 1 and len({item.id for item in items}) == 3
 
 
-def test_number_columns_come_along_where_every_row_has_them() -> None:
-    rows = [pair(margin=2, note="n", strength=1.0), pair(margin=0.5, strength=None)]
-    items, report = dataset.pairs(rows_of(rows), PLAIN, config=config())
+def test_the_columns_that_a_loss_reads_come_along_and_no_others() -> None:
+    rows = [pair(margin=2, note="n", strength=1.0), pair(margin="0.5", strength=None)]
+    items, _ = dataset.rankings(rows_of(rows), PLAIN, config=config(), columns=("margin",))
     assert [dict(item.columns) for item in items] == [{"margin": 2.0}, {"margin": 0.5}]
-    assert report.notes == ("the columns strength are numbers in some rows only and are left out",)
+
+
+@pytest.mark.parametrize(
+    ("margin", "fault"),
+    [
+        ({"margn": 1.0}, r"has no number in 'margin' \(did you mean margn\?\), which the loss reads"),
+        ({"margin": None}, "has no number in 'margin', which the loss reads"),
+        ({"margin": "much"}, "has 'much' in 'margin', which is no number"),
+    ],
+)
+def test_a_row_without_the_column_that_a_loss_reads_is_named(margin: dict[str, Any], fault: str) -> None:
+    rows = [pair(margin=1.0), pair(**margin)]
+    with pytest.raises(DataError, match=f"a.jsonl:2 {fault}"):
+        dataset.rankings(rows_of(rows, name="a.jsonl"), PLAIN, config=config(), columns=("margin",))
+    kept, report = dataset.rankings(rows_of(rows), PLAIN, config=config(max_bad_rows=1), columns=("margin",))
+    assert len(kept) == 1 and report.bad == 1
+
+
+@pytest.mark.parametrize("weight", [0, -1.0])
+def test_a_weight_is_above_nought(weight: float) -> None:
+    rows = [pair(weight=1.0), pair(weight=weight)]
+    with pytest.raises(DataError, match=f"rows:2 has {weight:g} in 'weight'; a weight is above 0"):
+        dataset.rankings(rows_of(rows), PLAIN, config=config())
+
+
+def test_a_weight_stands_in_every_row_or_in_none() -> None:
+    rows = [pair(weight=2.0), pair(weight=0.5), pair(), pair(weight=None)]
+    with pytest.raises(DataError, match=r"2 of 4 rows have no 'weight' \(first: rows:3\) and the others have one"):
+        dataset.rankings(rows_of(rows), PLAIN, config=config())
+    items, _ = dataset.rankings(rows_of(rows[:2]), PLAIN, config=config())
+    assert [item.columns for item in items] == [{"weight": 2.0}, {"weight": 0.5}]
 
 
 def test_rankings_are_ordered_and_make_pairs_without_ties() -> None:
@@ -203,10 +233,37 @@ def test_rankings_are_ordered_and_make_pairs_without_ties() -> None:
     ranking = dataset.rankings(rows_of(rows), PLAIN, config=config())[0][0]
     assert [r.text for r in ranking.rollouts] == ["b", "a", "c"] and ranking.scores == (3.0, 1.0, 1.0)
     items, _ = dataset.pairs(rows_of(rows), PLAIN, config=config())
-    assert [(p.chosen.text, p.rejected.text) for p in items] == [("b", "a"), ("b", "c")]
+    assert [(p.id, p.chosen.text, p.rejected.text) for p in items] == [
+        ("rows:1/0>1", "b", "a"),
+        ("rows:1/0>2", "b", "c"),
+    ]
     tied = [{"prompt": "Q", "responses": ["a", "b"], "scores": [1, 1]}] + rows * 30
     tied = [{**row, "id": i} for i, row in enumerate(tied)]
     assert dataset.rankings(rows_of(tied), PLAIN, config=config())[1].identical == 1
+
+
+def test_a_preference_is_a_ranking_of_two() -> None:
+    ranking = dataset.rankings(rows_of([pair()]), PLAIN, config=config())[0][0]
+    assert [r.text for r in ranking.rollouts] == ["A", "B"] and ranking.better() == ((0, 1),)
+    assert [p.id for p in dataset.pairs(rows_of([pair()]), PLAIN, config=config())[0]] == ["rows:1"]
+
+
+def test_the_same_answer_twice_in_a_ranking_makes_no_pair() -> None:
+    rows = [{"prompt": "Q", "responses": ["a", "b", "a"], "scores": [3, 2, 1]}]
+    assert dataset.rankings(rows_of(rows), PLAIN, config=config())[0][0].better() == ((0, 1), (1, 2))
+
+
+@pytest.mark.parametrize(("label", "shown"), [(2, "2"), (-1, "-1"), (0.5, "0.5")])
+def test_a_label_says_yes_or_no(label: float, shown: str) -> None:
+    rows = [{"prompt": "Q", "completion": "A", "label": 1}, {"prompt": "P", "completion": "B", "label": label}]
+    with pytest.raises(DataError, match=f"rows:2 has {shown} in 'label'; a label is 1 or true"):
+        dataset.ratings(rows_of(rows), PLAIN, config=config())
+
+
+def test_a_step_label_is_a_probability() -> None:
+    rows = [{"prompt": "Q", "completions": ["ab", "c"], "labels": [1, -1]}]
+    with pytest.raises(DataError, match=r"rows:1 has -1 in 'labels'; a step's label is between 0 \(wrong\) and 1"):
+        dataset.steps(rows_of(rows), PLAIN, config=config())
 
 
 def test_ratings_of_labels_and_of_preferences() -> None:

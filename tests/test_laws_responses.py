@@ -10,10 +10,12 @@ import torch
 from laws import Fn, Law, gradients, hold, members, normal
 from torch import Tensor
 
+from whet.build.terms import columns_read
+from whet.errors import DataError
 from whet.losses import preference_loss, rating_loss, reward_loss, statistic
 from whet.losses.terms import Responses
 from whet.members import Entry
-from whet.registry import Shelf
+from whet.registry import Choice, Shelf
 
 
 @pytest.fixture(autouse=True)
@@ -132,6 +134,17 @@ def test_a_loss_declares_what_it_reads(name: str) -> None:
         )
         with pytest.raises((AssertionError, KeyError)):
             loss(less, less)
+
+
+@pytest.mark.parametrize(("shelf", "name", "options"), members(preference_loss, reward_loss))
+def test_a_loss_declares_the_columns_it_reads(shelf: Shelf, name: str, options: dict[str, Any]) -> None:
+    """The data has no more than what is declared; and of that, nothing may be missing."""
+    declared = columns_read(Choice(name, options), shelf)
+    both = [replace(view(4), col={column: torch.rand(4) for column in declared}) for _ in range(2)]
+    assert shelf.bind(name, **options)(*both).shape == (4,)
+    for column in declared:
+        with pytest.raises(DataError, match=f"reads the column '{column}'"):
+            shelf.bind(name, **options)(*(replace(one, col={}) for one in both))
 
 
 # --- rating losses -------------------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ from whet.words import complaint, listed, nearest
 
 __all__ = ["Choice", "Either", "Entry", "Option", "Shelf", "plug", "validate"]
 
-DECLARATIONS = ("needs", "couples", "beside", "breaks")
+DECLARATIONS = ("needs", "couples", "beside", "breaks", "columns")
 """What a decorator may declare unless its shelf says otherwise: a misspelt declaration must not go unread."""
 
 _ALIASES = {name: value for name, value in vars(whet.types).items() if get_origin(value) is Literal}

@@ -250,25 +250,39 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranking:
-    """K responses to one task, best first; equal `scores` are ties."""
+    """K responses to one task, best first; equal `scores` are ties. `columns` are the data's own numbers (margin …)."""
 
     id: str
     rollouts: tuple[Rollout, ...]
     scores: tuple[float, ...]
+    columns: Mapping[str, float] = field(default_factory=dict[str, float])
 
-    def pairs(self) -> tuple[Pair, ...]:
-        """All ordered pairs with a strict preference, InstructGPT's C(K, 2); ties make none.
+    def better(self) -> tuple[tuple[int, int], ...]:
+        """Places of every (better, worse) two responses: all C(K, 2) unless two are tied or have the same tokens.
 
-        >>> r = Rollout(task_id="t", tokens=(1,), mask=(True,), source=("sampled",))
-        >>> [p.id for p in Ranking(id="k", rollouts=(r, r, r), scores=(2.0, 1.0, 1.0)).pairs()]
-        ['k/0>1', 'k/0>2']
+        >>> a, b, c = (Rollout(task_id="t", tokens=(i,), mask=(True,), source=("sampled",)) for i in range(3))
+        >>> Ranking(id="k", rollouts=(a, b, c), scores=(2.0, 1.0, 1.0)).better()
+        ((0, 1), (0, 2))
         """
         order = range(len(self.rollouts))
         return tuple(
-            Pair(id=f"{self.id}/{i}>{j}", chosen=self.rollouts[i], rejected=self.rollouts[j])
+            (i, j)
             for i in order
             for j in order
-            if self.scores[i] > self.scores[j]
+            if self.scores[i] > self.scores[j] and self.rollouts[i].tokens != self.rollouts[j].tokens
+        )
+
+    def pairs(self) -> tuple[Pair, ...]:
+        """The same as pairs of responses; several have their places behind the id."""
+        found = self.better()
+        return tuple(
+            Pair(
+                id=self.id if len(found) == 1 else f"{self.id}/{i}>{j}",
+                chosen=self.rollouts[i],
+                rejected=self.rollouts[j],
+                columns=self.columns,
+            )
+            for i, j in found
         )
 
 

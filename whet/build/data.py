@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -19,7 +20,7 @@ from whet.data.splits import Overlap, overlap, overlap_of_tasks, split_rows
 from whet.errors import DataError
 from whet.models.policy import Decoder
 from whet.models.tokenizer import renderer_of
-from whet.types import Rollout, Task
+from whet.types import Ranking, Rollout, Task
 
 Item = TypeVar("Item")
 Objects = Mapping[str, Any]
@@ -156,14 +157,24 @@ def _sides(
         raise
 
 
-def pair_trees(found: Sequence[Row], renderer: Renderer, *, config: DataConfig) -> tuple[list[Tree], Report]:
-    """One tree for each pair, with its columns."""
-    pairs, report = dataset.pairs(found, renderer, config=config)
-    trees = [
-        Tree(rollouts=[p.chosen, p.rejected], pairs=[(0, 1)], pair={k: [v] for k, v in p.columns.items()})
-        for p in pairs
-    ]
-    return trees, report
+def ranking_trees(
+    found: Sequence[Row], renderer: Renderer, *, config: DataConfig, columns: Sequence[str] = ()
+) -> tuple[list[Tree], Report]:
+    """One tree for each prompt, with every two answers that differ as a pair; the pairs of a prompt weigh 1 together,
+    or what the data's own `weight` says. Of the data's columns those come along that the loss reads."""
+    rankings, report = dataset.rankings(found, renderer, config=config, columns=columns)
+    return [_ranking_tree(ranking, columns) for ranking in rankings], report
+
+
+def _ranking_tree(ranking: Ranking, columns: Sequence[str]) -> Tree:
+    pairs = ranking.better()
+    numbers = {name: ranking.columns[name] for name in columns}
+    numbers["weight"] = ranking.columns.get("weight", 1.0) / len(pairs)
+    return Tree(
+        rollouts=ranking.rollouts,
+        pairs=pairs,
+        pair={name: [value] * len(pairs) for name, value in numbers.items()},
+    )
 
 
 def rating_trees(found: Sequence[Row], renderer: Renderer, *, config: DataConfig) -> tuple[list[Tree], Report]:
@@ -197,8 +208,8 @@ def example_trees(rollouts: Sequence[Rollout]) -> list[Tree]:
 
 
 TREES: Mapping[str, Reader[Tree]] = {
-    "preference loss": pair_trees,
-    "reward loss": pair_trees,
+    "preference loss": ranking_trees,
+    "reward loss": ranking_trees,
     "rating loss": rating_trees,
     "step loss": label_trees,
 }
@@ -212,7 +223,10 @@ def trees(
     note: Note,
     *,
     kind: str,
+    columns: Sequence[str] = (),
     held: DataConfig | None = None,
 ) -> tuple[list[Tree], list[Tree]]:
-    """A dataset as the trees that a shelf's losses learn from: (learned, held out)."""
-    return both(config, decoder, objects, note, TREES[kind], held=held)
+    """A dataset as the trees that a shelf's losses learn from: (learned, held out). `columns` are those of the data
+    that the loss reads."""
+    read = partial(TREES[kind], columns=columns) if columns else TREES[kind]
+    return both(config, decoder, objects, note, read, held=held)

@@ -27,6 +27,7 @@ from whet.losses.terms import Term
 from whet.models.io import add_value_head, save
 from whet.models.policy import Decoder
 from whet.plain import json_hash
+from whet.registry import Choice
 from whet.rollout.torch_engine import engine_of
 from whet.rundir import RunDir
 from whet.train.checkpoint import HasState, Identity
@@ -223,9 +224,12 @@ def _passes(config: PassConfig, n: int) -> tuple[Cursor, int]:
 def _trees(
     config: PassConfig, decoder: Decoder, place: Place, shelves: tuple[Any, ...]
 ) -> tuple[list[Tree], list[Tree]]:
-    name = config.loss.name  # pyright: ignore[reportAttributeAccessIssue]
-    shelf = next(s for s in shelves if name in s.names())
-    return data.trees(config.data, decoder, place.objects, place.note, kind=shelf.kind, held=config.eval.data)
+    loss: Choice = config.loss  # pyright: ignore[reportAttributeAccessIssue]
+    shelf = next(s for s in shelves if loss.name in s.names())
+    columns = terms.columns_read(loss, shelf)
+    return data.trees(
+        config.data, decoder, place.objects, place.note, kind=shelf.kind, columns=columns, held=config.eval.data
+    )
 
 
 def _held_out(

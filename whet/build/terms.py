@@ -68,9 +68,14 @@ class Kind:
 
 
 def per_pair(batch: TokenBatch) -> Tensor:
-    """Weights of pairs: equal, or in proportion to the data's own column `weight`; they sum to 1."""
-    given = batch.pair.get("weight", torch.ones(batch.pairs.shape[0]))
+    """Weights of pairs in proportion to their column `weight`, which every prompt shares out among its pairs (1/C(K, 2)
+    each without ties); they sum to 1."""
+    given = _pair_weights(batch)
     return given / given.sum()
+
+
+def _pair_weights(batch: TokenBatch) -> Tensor:
+    return batch.pair.get("weight", torch.ones(batch.pairs.shape[0]))
 
 
 def per_response(batch: TokenBatch) -> Tensor:
@@ -133,6 +138,13 @@ def watching(monitor: Callable[..., dict[str, Metric]], options: Mapping[str, An
     return partial(monitor, **{name: value for name, value in options.items() if name in asked})
 
 
+def columns_read(choice: Choice, shelf: Shelf) -> tuple[str, ...]:
+    """The data's columns that a loss reads with these options: it declares each with the option that asks for it."""
+    options = shelf.check(choice.name, choice.options)
+    declared = shelf.entry(choice.name).declarations.get("columns", {})
+    return tuple(column for column, option in declared.items() if options[option])
+
+
 def _beside(name: str, coef: float) -> Term:
     """A token loss on the chosen answers, averaged over their tokens."""
     return Term(
@@ -147,11 +159,13 @@ def _beside(name: str, coef: float) -> Term:
 
 
 def chosen_token_mean(batch: TokenBatch) -> Tensor:
-    """1 / (counted tokens of chosen answers) on those tokens, 0 on all others."""
-    chosen = torch.zeros(batch.rows)
-    chosen[batch.pairs[:, 0]] = 1.0
+    """The mean over the counted tokens of every pair's chosen answer, 0 on all others.
+
+    Pairs have their weights here too; the answer that wins several pairs counts in each.
+    """
+    chosen = torch.zeros(batch.rows).index_add(0, batch.pairs[:, 0], _pair_weights(batch))
     counts = chosen[batch.row]
-    return counts / counts.sum().clamp(min=1.0)
+    return counts / counts.sum().clamp(min=torch.finfo(counts.dtype).tiny)
 
 
 def online_terms(config: OnlineConfig) -> tuple[list[Term], list[Term]]:

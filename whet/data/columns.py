@@ -162,7 +162,7 @@ def read_preference(columns: Columns) -> Example:
 def read_ranking(columns: Columns) -> Example:
     prompt, responses = _present(columns, "prompt"), _list(columns, "responses")
     by = "scores" if columns.get("scores") is not None else "ranks"
-    numbers = tuple(_number(value, by) for value in _list(columns, by))
+    numbers = tuple(as_number(value, by) for value in _list(columns, by))
     if len(numbers) != len(responses):
         raise RowFault(f"has {len(responses)} responses and {len(numbers)} {by}")
     if len(responses) < 2:
@@ -177,7 +177,7 @@ def read_ranking(columns: Columns) -> Example:
 
 def read_label(columns: Columns) -> Example:
     """One answer with a label (1 or true is desirable), given as prompt and completion, as messages or as text."""
-    number = (_number(columns.get("label"), "label"),)
+    number = (as_number(columns.get("label"), "label"),)
     if "completion" in columns:
         read = read_demonstration(columns)
         return _prompted("label", read.prompt, columns, form=read.form, answers=read.answers, numbers=number)
@@ -193,7 +193,7 @@ def read_label(columns: Columns) -> Example:
 
 def read_steps(columns: Columns) -> Example:
     prompt, steps = _present(columns, "prompt"), _list(columns, "completions")
-    labels = tuple(_number(value, "labels") for value in _list(columns, "labels"))
+    labels = tuple(as_number(value, "labels") for value in _list(columns, "labels"))
     if len(labels) != len(steps):
         raise RowFault(f"has {len(steps)} completions (steps) and {len(labels)} labels")
     answers = tuple(_turns(step, "completions", assistant) for step in steps)
@@ -284,7 +284,8 @@ def _list(columns: Columns, name: str) -> list[Any]:
     return list(value)
 
 
-def _number(value: Any, name: str) -> float:
+def as_number(value: Any, name: str) -> float:
+    """A number, also as the text or the truth value that tables write; anything else is a fault of the row."""
     if isinstance(value, str) and value.lower() in ("true", "false"):
         return float(value.lower() == "true")
     try:

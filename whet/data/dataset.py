@@ -2,7 +2,7 @@
 
 Each function takes rows (`whet.data.readers.read_rows`, or `rows_of` for rows in code) and a `DataConfig` for the
 limits, and returns (items, Report). They take what can mean the same: preferences give tasks, demonstrations (the
-chosen answers) and ratings (chosen 1, rejected 0); rankings give pairs.
+chosen answers), ratings (chosen 1, rejected 0) and rankings of two; rankings give pairs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from whet.data.columns import Detected, Layout, columns_of, detect, misspelt
+from whet.data.columns import Detected, Layout, as_number, columns_of, detect, misspelt
 from whet.data.config import DataConfig
 from whet.data.example import Example, Kind
 from whet.data.fit import Fitted, fit, tails
@@ -23,10 +23,12 @@ from whet.data.render import Renderer, plain_prompt
 from whet.data.rows import Row, RowFault
 from whet.errors import DataError
 from whet.types import Message, Pair, Ranking, Rating, Rollout, Task
-from whet.words import listed
+from whet.words import listed, nearest
 
 Item = TypeVar("Item")
 Rows = Iterable[Row]
+WEIGHT = "weight"
+"""The column that says how much a comparison counts."""
 
 _ASKED: tuple[Kind, ...] = (
     "prompt",
@@ -69,38 +71,33 @@ def demonstrations(rows: Rows, renderer: Renderer, *, config: DataConfig) -> tup
     return _read(rows, config, _SHOWN, "demonstrations", make)
 
 
-def pairs(rows: Rows, renderer: Renderer, *, config: DataConfig) -> tuple[list[Pair], Report]:
-    """Chosen and rejected rollouts; numbers in other columns (margin, weight …) come along where every row has them."""
+def rankings(
+    rows: Rows, renderer: Renderer, *, config: DataConfig, columns: Sequence[str] = ()
+) -> tuple[list[Ranking], Report]:
+    """K answers to one prompt, best first; a preference is a ranking of two. One without any difference is left out.
 
-    def make(example: Example, intake: Intake) -> list[Pair]:
-        if example.kind == "ranking":
-            ranking = _ranking(example, renderer, config, intake)
-            return [pair for one in ranking for pair in one.pairs()]
-        if example.answers[0] == example.answers[1]:
-            intake.identical.append(example.where)
-            return []
-        fitted = fit(example, renderer, config)
-        if not _settle(fitted, example, intake, renderer):
-            return []
-        chosen, rejected = fitted.rollouts
-        if chosen.tokens == rejected.tokens:
-            intake.identical.append(example.where)
-            return []
-        return [Pair(id=example.id, chosen=chosen, rejected=rejected, columns=_numbers(example.columns))]
-
-    items, report = _read(rows, config, ("preference", "ranking"), "pairs", make)
-    return _common_columns(items, report)
-
-
-def rankings(rows: Rows, renderer: Renderer, *, config: DataConfig) -> tuple[list[Ranking], Report]:
-    """K answers to one prompt, best first. A ranking without any difference is left out as identical."""
+    `columns` are numbers that every row must have; the column `weight`, a number above 0, comes along where it is.
+    """
 
     def make(example: Example, intake: Intake) -> list[Ranking]:
         if example.kind == "preference":
             example = replace(example, numbers=(1.0, 0.0))
-        return _ranking(example, renderer, config, intake)
+        return _ranking(example, renderer, intake, columns)
 
-    return _read(rows, config, ("ranking", "preference"), "rankings", make)
+    items, report = _read(rows, config, ("preference", "ranking"), "pairs", make)
+    unweighted = [item.id for item in items if WEIGHT not in item.columns]
+    if 0 < len(unweighted) < len(items):
+        raise DataError(
+            f"{len(unweighted)} of {len(items)} rows have no {WEIGHT!r} (first: {unweighted[0]}) and the others have "
+            "one: give it to every row or to none"
+        )
+    return items, report
+
+
+def pairs(rows: Rows, renderer: Renderer, *, config: DataConfig) -> tuple[list[Pair], Report]:
+    """Chosen and rejected rollouts; a ranking gives every pair that differs."""
+    items, report = rankings(rows, renderer, config=config)
+    return [pair for item in items for pair in item.pairs()], report
 
 
 def ratings(rows: Rows, renderer: Renderer, *, config: DataConfig) -> tuple[list[Rating], Report]:
@@ -111,24 +108,27 @@ def ratings(rows: Rows, renderer: Renderer, *, config: DataConfig) -> tuple[list
         if example.kind == "preference" and example.answers[0] == example.answers[1]:
             intake.identical.append(example.where)
             return []
+        if not set(labels) <= {0.0, 1.0}:
+            raise RowFault(f"has {labels[0]:g} in 'label'; a label is 1 or true (desirable), or 0 or false")
         fitted = fit(example, renderer, config)
         if not _settle(fitted, example, intake, renderer):
             return []
         names = [example.id] if len(labels) == 1 else [f"{example.id}/chosen", f"{example.id}/rejected"]
-        numbers = _numbers(example.columns)
         return [
-            Rating(id=name, rollout=rollout, columns={**numbers, "label": label})
+            Rating(id=name, rollout=rollout, columns={"label": label})
             for name, rollout, label in zip(names, fitted.rollouts, labels, strict=True)
         ]
 
-    items, report = _read(rows, config, ("label", "preference"), "ratings", make)
-    return _common_columns(items, report)
+    return _read(rows, config, ("label", "preference"), "ratings", make)
 
 
 def steps(rows: Rows, renderer: Renderer, *, config: DataConfig, separator: str = "\n") -> tuple[list[Rating], Report]:
     """Solutions with a label at the last token of each step, which is that of the separator behind it."""
 
     def make(example: Example, intake: Intake) -> list[Rating]:
+        wrong = [label for label in example.numbers if not 0 <= label <= 1]
+        if wrong:
+            raise RowFault(f"has {wrong[0]:g} in 'labels'; a step's label is between 0 (wrong) and 1 (right)")
         task = _task(example, chats=renderer.chats)
         texts = [answer[-1]["content"] for answer in example.answers]
         rollout, ends = renderer.steps(renderer.prompt(task), texts, separator=separator, task_id=example.id)
@@ -284,35 +284,34 @@ def _settle(fitted: Fitted, example: Example, intake: Intake, renderer: Renderer
     return True
 
 
-def _ranking(example: Example, renderer: Renderer, config: DataConfig, intake: Intake) -> list[Ranking]:
+def _ranking(example: Example, renderer: Renderer, intake: Intake, columns: Sequence[str]) -> list[Ranking]:
     """The answers best first, as one item or, without any difference, none."""
+    own = _numbers(example.columns, columns)
     order = sorted(range(len(example.numbers)), key=lambda i: -example.numbers[i])
     scores = tuple(example.numbers[i] for i in order)
     answers = tuple(example.answers[i] for i in order)
     if len(set(scores)) == 1 or all(answer == answers[0] for answer in answers):
         intake.identical.append(example.where)
         return []
-    fitted = fit(replace(example, answers=answers), renderer, config)
+    fitted = fit(replace(example, answers=answers), renderer, intake.config)
     if not _settle(fitted, example, intake, renderer):
         return []
-    return [Ranking(id=example.id, rollouts=fitted.rollouts, scores=scores)]
+    ranking = Ranking(id=example.id, rollouts=fitted.rollouts, scores=scores, columns=own)
+    if not ranking.better():
+        intake.identical.append(example.where)
+        return []
+    return [ranking]
 
 
-def _numbers(columns: Mapping[str, Any]) -> dict[str, float]:
-    """The columns that are one number each, except ids and labels."""
-    return {
-        name: float(value)
-        for name, value in columns.items()
-        if isinstance(value, bool | int | float) and name not in ("id", "label")
-    }
-
-
-def _common_columns(items: list[Any], report: Report) -> tuple[list[Any], Report]:
-    """Number columns that every item has; what only some have is left out and said."""
-    every = set.intersection(*(set(item.columns) for item in items)) if items else set()
-    some = set().union(*(item.columns for item in items)) - every
-    if not some:
-        return items, report
-    kept = [replace(item, columns={name: item.columns[name] for name in sorted(every)}) for item in items]
-    note = f"the columns {listed(sorted(some))} are numbers in some rows only and are left out"
-    return kept, replace(report, notes=(*report.notes, note))
+def _numbers(columns: Mapping[str, Any], wanted: Sequence[str]) -> dict[str, float]:
+    """The numbers that a loss reads, and the weight, if the row has one."""
+    given = {name: value for name, value in columns.items() if value is not None}
+    for name in wanted:
+        if name not in given:
+            raise RowFault(f"has no number in {name!r}{nearest(name, given)}, which the loss reads")
+    found = {name: as_number(given[name], name) for name in wanted}
+    if WEIGHT in given:
+        found[WEIGHT] = as_number(given[WEIGHT], WEIGHT)
+        if found[WEIGHT] <= 0:
+            raise RowFault(f"has {found[WEIGHT]:g} in {WEIGHT!r}; a weight is above 0 (leave the row out instead)")
+    return found

@@ -7,6 +7,8 @@ Ouyang et al. 2022 (arXiv:2203.02155, eq. 1); the margin m, a column of the pair
 Touvron et al. 2023 (arXiv:2307.09288, eq. 2); centring, which fixes the scores' free constant near 0, Eisenstein et al.
 2023 (arXiv:2312.09244). e is the probability that a label is wrong. The centring square is added once per pair.
 Without centring only differences matter: a constant added to all scores of a prompt changes nothing.
+Of K ranked answers to one prompt every pair that differs is learned from, each with weight 1/C(K, 2) (Ouyang et al.,
+eq. 1); where answers are tied, 1 / (pairs that are left), so that every prompt counts once.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from whet.losses import reward_loss
 from whet.losses.terms import Responses
 
 
-@reward_loss(needs={"score"})
+@reward_loss(needs={"score"}, columns={"margin": "margin"})
 def bradley_terry(
     chosen: Responses,
     rejected: Responses,
