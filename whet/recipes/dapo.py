@@ -6,8 +6,7 @@ from whet.recipes import recipe
 from whet.recipes.params import OwnReward
 from whet.recipes.stage import Stage, Stages
 from whet.registry import Choice
-from whet.rollout.config import SamplingConfig
-from whet.train.config import OnlineConfig, OptimConfig
+from whet.train.config import OnlineConfig
 
 
 @recipe
@@ -16,21 +15,11 @@ def dapo(params: OwnReward) -> Stages:
 
     whet run dapo model=Qwen/Qwen2.5-1.5B-Instruct data=train.jsonl reward=my.py:score
     """
-    yield Stage(
-        name="dapo",
-        config=OnlineConfig(
-            model=params.learner(),
-            data=params.dataset(),
-            rewards=params.rewards(),
-            sampling=SamplingConfig(max_new_tokens=params.max_new_tokens),
-            optim=OptimConfig(lr=1e-5 if params.lora else 1e-6),
-            steps=params.steps,
-            prompts=params.prompts,
-            group=params.group,
-            seed=params.seed,
-            advantage=Choice("group_zscore"),
-            objective=Choice("ppo_clip", {"low": 0.2, "high": 0.28}),
-            weigh=Choice("token_mean"),
-            minibatches=2,
-        ),
+    config = OnlineConfig(
+        **params.shared(),
+        advantage=Choice("group_zscore"),
+        objective=Choice("ppo_clip", {"low": 0.2, "high": 0.28}),
+        weigh=Choice("token_mean"),
+        minibatches=2,
     )
+    yield Stage(name="dapo", config=config)

@@ -15,15 +15,9 @@ def dpo(params: OwnPass) -> Stages:
 
     whet run dpo model=Qwen/Qwen2.5-1.5B-Instruct data=pairs.jsonl
     """
-    yield Stage(
-        name="dpo",
-        config=OfflineConfig(
-            model=params.learner(),
-            data=params.dataset(),
-            loss=Choice("dpo", {"beta": 0.1}),
-            optim=OptimConfig(lr=1e-5 if params.lora else 5e-7, schedule="linear", warmup=10),
-            epochs=params.epochs,
-            steps=params.steps,
-            seed=params.seed,
-        ),
+    config = OfflineConfig(
+        **params.shared(),
+        loss=Choice("dpo", {"beta": 0.1}),
+        optim=OptimConfig(lr=1e-5 if params.lora else 5e-7, schedule="linear", warmup=10),
     )
+    yield Stage(name="dpo", config=config)

@@ -6,8 +6,7 @@ from whet.recipes import recipe
 from whet.recipes.params import OwnReward
 from whet.recipes.stage import Stage, Stages
 from whet.registry import Choice
-from whet.rollout.config import SamplingConfig
-from whet.train.config import OnlineConfig, OptimConfig
+from whet.train.config import OnlineConfig
 
 
 @recipe
@@ -16,19 +15,9 @@ def dr_grpo(params: OwnReward) -> Stages:
 
     whet run dr_grpo model=Qwen/Qwen2.5-1.5B-Instruct data=train.jsonl reward=my.py:score
     """
-    yield Stage(
-        name="dr_grpo",
-        config=OnlineConfig(
-            model=params.learner(),
-            data=params.dataset(),
-            rewards=params.rewards(),
-            sampling=SamplingConfig(max_new_tokens=params.max_new_tokens),
-            optim=OptimConfig(lr=1e-5 if params.lora else 1e-6),
-            steps=params.steps,
-            prompts=params.prompts,
-            group=params.group,
-            seed=params.seed,
-            advantage=Choice("group_mean"),
-            weigh=Choice("fixed_length", {"length": params.max_new_tokens}),
-        ),
+    config = OnlineConfig(
+        **params.shared(),
+        advantage=Choice("group_mean"),
+        weigh=Choice("fixed_length", {"length": params.max_new_tokens}),
     )
+    yield Stage(name="dr_grpo", config=config)

@@ -6,8 +6,7 @@ from whet.recipes import recipe
 from whet.recipes.params import OwnReward
 from whet.recipes.stage import Stage, Stages
 from whet.registry import Choice
-from whet.rollout.config import SamplingConfig
-from whet.train.config import KLConfig, OnlineConfig, OptimConfig
+from whet.train.config import KLConfig, OnlineConfig
 
 
 @recipe
@@ -16,20 +15,10 @@ def grpo(params: OwnReward) -> Stages:
 
     whet run grpo model=Qwen/Qwen2.5-1.5B-Instruct data=train.jsonl reward=my.py:score
     """
-    yield Stage(
-        name="grpo",
-        config=OnlineConfig(
-            model=params.learner(),
-            data=params.dataset(),
-            rewards=params.rewards(),
-            sampling=SamplingConfig(max_new_tokens=params.max_new_tokens),
-            optim=OptimConfig(lr=1e-5 if params.lora else 1e-6),
-            steps=params.steps,
-            prompts=params.prompts,
-            group=params.group,
-            seed=params.seed,
-            advantage=Choice("group_zscore"),
-            weigh=Choice("sequence_mean"),
-            kl=KLConfig(coef=0.04, estimator=Choice("k3"), place="loss"),
-        ),
+    config = OnlineConfig(
+        **params.shared(),
+        advantage=Choice("group_zscore"),
+        weigh=Choice("sequence_mean"),
+        kl=KLConfig(coef=0.04, estimator=Choice("k3"), place="loss"),
     )
+    yield Stage(name="grpo", config=config)

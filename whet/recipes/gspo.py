@@ -6,8 +6,7 @@ from whet.recipes import recipe
 from whet.recipes.params import OwnReward
 from whet.recipes.stage import Stage, Stages
 from whet.registry import Choice
-from whet.rollout.config import SamplingConfig
-from whet.train.config import OnlineConfig, OptimConfig
+from whet.train.config import OnlineConfig
 
 
 @recipe
@@ -16,22 +15,12 @@ def gspo(params: OwnReward) -> Stages:
 
     whet run gspo model=Qwen/Qwen2.5-1.5B-Instruct data=train.jsonl reward=my.py:score
     """
-    yield Stage(
-        name="gspo",
-        config=OnlineConfig(
-            model=params.learner(),
-            data=params.dataset(),
-            rewards=params.rewards(),
-            sampling=SamplingConfig(max_new_tokens=params.max_new_tokens),
-            optim=OptimConfig(lr=1e-5 if params.lora else 1e-6),
-            steps=params.steps,
-            prompts=params.prompts,
-            group=params.group,
-            seed=params.seed,
-            advantage=Choice("group_zscore"),
-            objective=Choice("ppo_clip", {"low": 3e-4, "high": 4e-4}),
-            ratio=Choice("sequence"),
-            weigh=Choice("sequence_mean"),
-            minibatches=4,
-        ),
+    config = OnlineConfig(
+        **params.shared(),
+        advantage=Choice("group_zscore"),
+        objective=Choice("ppo_clip", {"low": 3e-4, "high": 4e-4}),
+        ratio=Choice("sequence"),
+        weigh=Choice("sequence_mean"),
+        minibatches=4,
     )
+    yield Stage(name="gspo", config=config)

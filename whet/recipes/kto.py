@@ -15,15 +15,9 @@ def kto(params: OwnPass) -> Stages:
 
     whet run kto model=Qwen/Qwen2.5-1.5B-Instruct data=labelled.jsonl
     """
-    yield Stage(
-        name="kto",
-        config=OfflineConfig(
-            model=params.learner(),
-            data=params.dataset(),
-            loss=Choice("kto"),
-            optim=OptimConfig(lr=1e-5 if params.lora else 5e-7, schedule="linear", warmup=10),
-            epochs=params.epochs,
-            steps=params.steps,
-            seed=params.seed,
-        ),
+    config = OfflineConfig(
+        **params.shared(),
+        loss=Choice("kto"),
+        optim=OptimConfig(lr=1e-5 if params.lora else 5e-7, schedule="linear", warmup=10),
     )
+    yield Stage(name="kto", config=config)

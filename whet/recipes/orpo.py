@@ -15,15 +15,9 @@ def orpo(params: OwnPass) -> Stages:
 
     whet run orpo model=Qwen/Qwen2.5-1.5B data=pairs.jsonl
     """
-    yield Stage(
-        name="orpo",
-        config=OfflineConfig(
-            model=params.learner(),
-            data=params.dataset(),
-            loss=Choice("orpo"),
-            optim=OptimConfig(lr=1e-5 if params.lora else 8e-6, schedule="linear", warmup=10),
-            epochs=params.epochs,
-            steps=params.steps,
-            seed=params.seed,
-        ),
+    config = OfflineConfig(
+        **params.shared(),
+        loss=Choice("orpo"),
+        optim=OptimConfig(lr=1e-5 if params.lora else 8e-6, schedule="linear", warmup=10),
     )
+    yield Stage(name="orpo", config=config)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -10,6 +10,8 @@ from whet.config import Config
 from whet.data.config import DataConfig
 from whet.models.config import LoraConfig, ModelConfig
 from whet.rewards.config import RewardConfig
+from whet.rollout.config import SamplingConfig
+from whet.train.config import OptimConfig
 
 
 class OwnData(Config):
@@ -43,6 +45,16 @@ class OwnPass(OwnData):
     epochs: Annotated[float, Field(gt=0)] = 1.0
     """Passes over the data."""
 
+    def shared(self) -> dict[str, Any]:
+        """What every loop over a dataset takes from these parameters."""
+        return {
+            "model": self.learner(),
+            "data": self.dataset(),
+            "epochs": self.epochs,
+            "steps": self.steps,
+            "seed": self.seed,
+        }
+
 
 class OwnReward(OwnData):
     """… and a reward to sample against."""
@@ -59,6 +71,16 @@ class OwnReward(OwnData):
     max_new_tokens: Annotated[int, Field(gt=0)] = 256
     """Longest response in tokens."""
 
-    def rewards(self) -> tuple[RewardConfig, ...]:
-        """The one reward."""
-        return (RewardConfig(function=self.reward),)
+    def shared(self) -> dict[str, Any]:
+        """What the online loop takes from these parameters, whatever the method."""
+        return {
+            "model": self.learner(),
+            "data": self.dataset(),
+            "rewards": (RewardConfig(function=self.reward),),
+            "sampling": SamplingConfig(max_new_tokens=self.max_new_tokens),
+            "optim": OptimConfig(lr=1e-5 if self.lora else 1e-6),
+            "steps": self.steps,
+            "prompts": self.prompts,
+            "group": self.group,
+            "seed": self.seed,
+        }

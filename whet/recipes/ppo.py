@@ -6,7 +6,6 @@ from whet.recipes import recipe
 from whet.recipes.params import OwnReward
 from whet.recipes.stage import Stage, Stages
 from whet.registry import Choice
-from whet.rollout.config import SamplingConfig
 from whet.train.config import CriticConfig, KLConfig, OnlineConfig, OptimConfig
 
 
@@ -16,24 +15,14 @@ def ppo(params: OwnReward) -> Stages:
 
     whet run ppo model=Qwen/Qwen2.5-1.5B-Instruct data=train.jsonl reward=my.py:score
     """
-    yield Stage(
-        name="ppo",
-        config=OnlineConfig(
-            model=params.learner(),
-            data=params.dataset(),
-            rewards=params.rewards(),
-            sampling=SamplingConfig(max_new_tokens=params.max_new_tokens),
-            optim=OptimConfig(lr=1e-5 if params.lora else 1e-6),
-            steps=params.steps,
-            prompts=params.prompts,
-            group=params.group,
-            seed=params.seed,
-            advantage=Choice("gae", {"gamma": 1.0, "lam": 0.95}),
-            whiten=True,
-            weigh=Choice("token_mean"),
-            kl=KLConfig(coef=0.05, estimator=Choice("k1"), place="reward"),
-            critic=CriticConfig(optim=OptimConfig(lr=1e-4 if params.lora else 1e-5), warmup=5),
-            updates=2,
-            minibatches=2,
-        ),
+    config = OnlineConfig(
+        **params.shared(),
+        advantage=Choice("gae", {"gamma": 1.0, "lam": 0.95}),
+        whiten=True,
+        weigh=Choice("token_mean"),
+        kl=KLConfig(coef=0.05, estimator=Choice("k1"), place="reward"),
+        critic=CriticConfig(optim=OptimConfig(lr=1e-4 if params.lora else 1e-5), warmup=5),
+        updates=2,
+        minibatches=2,
     )
+    yield Stage(name="ppo", config=config)

@@ -15,15 +15,9 @@ def process_reward(params: OwnPass) -> Stages:
 
     whet run process_reward model=Qwen/Qwen2.5-Math-1.5B data=steps.jsonl
     """
-    yield Stage(
-        name="process_reward",
-        config=RewardModelConfig(
-            model=params.learner(),
-            data=params.dataset(),
-            loss=Choice("process"),
-            optim=OptimConfig(lr=1e-4 if params.lora else 2e-6, schedule="cosine", warmup=10),
-            epochs=params.epochs,
-            steps=params.steps,
-            seed=params.seed,
-        ),
+    config = RewardModelConfig(
+        **params.shared(),
+        loss=Choice("process"),
+        optim=OptimConfig(lr=1e-4 if params.lora else 2e-6, schedule="cosine", warmup=10),
     )
+    yield Stage(name="process_reward", config=config)

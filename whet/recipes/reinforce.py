@@ -6,8 +6,7 @@ from whet.recipes import recipe
 from whet.recipes.params import OwnReward
 from whet.recipes.stage import Stage, Stages
 from whet.registry import Choice
-from whet.rollout.config import SamplingConfig
-from whet.train.config import KLConfig, OnlineConfig, OptimConfig
+from whet.train.config import KLConfig, OnlineConfig
 
 
 @recipe
@@ -16,21 +15,11 @@ def reinforce(params: OwnReward) -> Stages:
 
     whet run reinforce model=Qwen/Qwen2.5-1.5B-Instruct data=train.jsonl reward=my.py:score
     """
-    yield Stage(
-        name="reinforce",
-        config=OnlineConfig(
-            model=params.learner(),
-            data=params.dataset(),
-            rewards=params.rewards(),
-            sampling=SamplingConfig(max_new_tokens=params.max_new_tokens),
-            optim=OptimConfig(lr=1e-5 if params.lora else 1e-6),
-            steps=params.steps,
-            prompts=params.prompts,
-            group=params.group,
-            seed=params.seed,
-            advantage=Choice("group_mean"),
-            objective=Choice("reinforce"),
-            weigh=Choice("fixed_length", {"length": 1}),
-            kl=KLConfig(coef=0.05, estimator=Choice("k1"), place="reward"),
-        ),
+    config = OnlineConfig(
+        **params.shared(),
+        advantage=Choice("group_mean"),
+        objective=Choice("reinforce"),
+        weigh=Choice("fixed_length", {"length": 1}),
+        kl=KLConfig(coef=0.05, estimator=Choice("k1"), place="reward"),
     )
+    yield Stage(name="reinforce", config=config)

@@ -14,14 +14,8 @@ def reward(params: OwnPass) -> Stages:
 
     whet run reward model=Qwen/Qwen2.5-1.5B-Instruct data=pairs.jsonl
     """
-    yield Stage(
-        name="reward",
-        config=RewardModelConfig(
-            model=params.learner(),
-            data=params.dataset(),
-            optim=OptimConfig(lr=1e-4 if params.lora else 9e-6, schedule="cosine", warmup=10),
-            epochs=params.epochs,
-            steps=params.steps,
-            seed=params.seed,
-        ),
+    config = RewardModelConfig(
+        **params.shared(),
+        optim=OptimConfig(lr=1e-4 if params.lora else 9e-6, schedule="cosine", warmup=10),
     )
+    yield Stage(name="reward", config=config)

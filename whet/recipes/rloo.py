@@ -6,8 +6,7 @@ from whet.recipes import recipe
 from whet.recipes.params import OwnReward
 from whet.recipes.stage import Stage, Stages
 from whet.registry import Choice
-from whet.rollout.config import SamplingConfig
-from whet.train.config import KLConfig, OnlineConfig, OptimConfig
+from whet.train.config import KLConfig, OnlineConfig
 
 
 @recipe
@@ -16,21 +15,11 @@ def rloo(params: OwnReward) -> Stages:
 
     whet run rloo model=Qwen/Qwen2.5-1.5B-Instruct data=train.jsonl reward=my.py:score
     """
-    yield Stage(
-        name="rloo",
-        config=OnlineConfig(
-            model=params.learner(),
-            data=params.dataset(),
-            rewards=params.rewards(),
-            sampling=SamplingConfig(max_new_tokens=params.max_new_tokens),
-            optim=OptimConfig(lr=1e-5 if params.lora else 1e-6),
-            steps=params.steps,
-            prompts=params.prompts,
-            group=params.group,
-            seed=params.seed,
-            advantage=Choice("leave_one_out"),
-            objective=Choice("reinforce"),
-            weigh=Choice("fixed_length", {"length": 1}),
-            kl=KLConfig(coef=0.03, estimator=Choice("k1"), place="reward"),
-        ),
+    config = OnlineConfig(
+        **params.shared(),
+        advantage=Choice("leave_one_out"),
+        objective=Choice("reinforce"),
+        weigh=Choice("fixed_length", {"length": 1}),
+        kl=KLConfig(coef=0.03, estimator=Choice("k1"), place="reward"),
     )
+    yield Stage(name="rloo", config=config)

@@ -14,14 +14,8 @@ def sft(params: OwnPass) -> Stages:
 
     whet run sft model=Qwen/Qwen2.5-1.5B data=chats.jsonl
     """
-    yield Stage(
-        name="sft",
-        config=SupervisedConfig(
-            model=params.learner(),
-            data=params.dataset(),
-            optim=OptimConfig(lr=1e-4 if params.lora else 2e-5, schedule="cosine", warmup=10),
-            epochs=params.epochs,
-            steps=params.steps,
-            seed=params.seed,
-        ),
+    config = SupervisedConfig(
+        **params.shared(),
+        optim=OptimConfig(lr=1e-4 if params.lora else 2e-5, schedule="cosine", warmup=10),
     )
+    yield Stage(name="sft", config=config)

@@ -15,15 +15,9 @@ def tdpo(params: OwnPass) -> Stages:
 
     whet run tdpo model=Qwen/Qwen2.5-1.5B-Instruct data=pairs.jsonl
     """
-    yield Stage(
-        name="tdpo",
-        config=OfflineConfig(
-            model=params.learner(),
-            data=params.dataset(),
-            loss=Choice("tdpo2"),
-            optim=OptimConfig(lr=1e-5 if params.lora else 5e-7, schedule="linear", warmup=10),
-            epochs=params.epochs,
-            steps=params.steps,
-            seed=params.seed,
-        ),
+    config = OfflineConfig(
+        **params.shared(),
+        loss=Choice("tdpo2"),
+        optim=OptimConfig(lr=1e-5 if params.lora else 5e-7, schedule="linear", warmup=10),
     )
+    yield Stage(name="tdpo", config=config)
