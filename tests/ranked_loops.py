@@ -17,7 +17,7 @@ from whet.advantages import advantage
 from whet.build.terms import kl_cost, likelihood, loss_terms, online_terms
 from whet.data.config import DataConfig
 from whet.data.order import Cursor
-from whet.losses import preference_loss, rating_loss, reward_loss
+from whet.losses import preference_loss, rating_loss, reward_loss, step_loss
 from whet.metrics import Metric, values
 from whet.models.config import ModelConfig
 from whet.registry import Choice
@@ -59,18 +59,20 @@ def learner_of(terms: Sequence[Any], *, seed: int = 0, heads: tuple[str, ...] = 
     return Learner.of(tiny.decoder(seed, heads=heads), terms, OPTIM, total=STEPS)
 
 
-def _fixed(loop: Callable[..., None], terms: Sequence[Any], items: Sequence[Any], **more: Any) -> Callable[..., Any]:
+def _fixed(
+    loop: Callable[..., None], terms: Sequence[Any], items: Sequence[Any], *, batch: int = BATCH, **more: Any
+) -> Callable[..., Any]:
     heads = ("score",) if loop is reward_model else ()
 
     def run(session: Any, learners: Mapping[str, Learner], ranks: Ranks) -> None:
-        cursor = Cursor(n=len(items), batch=BATCH, seed=0)
+        cursor = Cursor(n=len(items), batch=batch, seed=0)
         loop(session, learners["policy"], items, cursor=cursor, steps=STEPS, budget=BUDGET, ranks=ranks, **more)
 
     return lambda: ({"policy": learner_of(terms, heads=heads)}, run)
 
 
 def named(name: str) -> Sequence[Any]:
-    return loss_terms(Choice(name), (preference_loss, rating_loss, reward_loss))[0]
+    return loss_terms(Choice(name), (preference_loss, rating_loss, reward_loss, step_loss))[0]
 
 
 def reference() -> Reference:
@@ -137,6 +139,9 @@ LOOPS: Mapping[str, Callable[[], Callable[..., Any]]] = {
     "reward_model": lambda: _fixed(reward_model, named("bradley_terry"), tiny.pair_trees()),
     "dpo": lambda: _fixed(offline, named("dpo"), tiny.pair_trees(), reference=reference()),
     "kto": lambda: _fixed(offline, named("kto"), tiny.rating_trees(), reference=reference()),
+    "dpo_of_one": lambda: _fixed(offline, named("dpo"), tiny.pair_trees(weight=0.5), batch=1, reference=reference()),
+    "kto_of_one": lambda: _fixed(offline, named("kto"), tiny.rating_trees(), batch=1, reference=reference()),
+    "process_of_one": lambda: _fixed(reward_model, named("process"), tiny.label_trees(), batch=1),
     "grpo": lambda: _online(kl=KLConfig(coef=0.1), entropy=0.01),
     "ppo": lambda: _online(
         kl=KLConfig(coef=0.1, estimator=Choice("k1"), place="reward"),

@@ -1,4 +1,7 @@
-"""Whole loops as two gloo processes end where one process ends: same parameters, same metrics, one run folder."""
+"""Whole loops as two gloo processes end where one process ends: same parameters, same metrics, one run folder.
+
+A loop "of one" has one item a step, so that one of the two has nothing to learn from.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import torch
 from crashes import swift_folder
 from forge import forge
 
-LOOPS = ("supervised", "reward_model", "dpo", "kto", "grpo", "ppo")
+LOOPS = ("supervised", "reward_model", "dpo", "kto", "grpo", "ppo", "dpo_of_one", "kto_of_one", "process_of_one")
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ T = TypeVar("T")
 class Ranks:
     """One process among `size`. Every sum below is over all of them; alone, nothing is communicated.
 
-    >>> ALONE.total(3.0), ALONE.gather_column(torch.tensor([1.0, 2.0])).tolist()
+    >>> ALONE.total(3.0), ALONE.gather_columns({"a": torch.tensor([1.0, 2.0])})["a"].tolist()
     (3.0, [1.0, 2.0])
     """
 
@@ -53,26 +53,26 @@ class Ranks:
                 parameter.grad = torch.zeros_like(parameter)
             dist.all_reduce(parameter.grad)
 
-    def gather_column(self, column: Tensor) -> Tensor:
-        """The column of every rank, in rank order."""
-        return column if self.size == 1 else torch.cat(self._gathered(column))
+    def gather_columns(self, columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Every rank's columns, in rank order; a rank that has nothing to learn from in this step has none."""
+        return dict(columns) if self.size == 1 else _joined([part for part in self._gathered(columns) if part])
 
     def offset(self, count: int) -> int:
         """Where this rank's `count` items start in a gathered column."""
         return 0 if self.size == 1 else sum(self._gathered(count)[: self.rank])
 
     def gather_rows(self, batch: TokenBatch) -> TokenBatch:
-        """The step's responses of all ranks: rows, pairs, lengths and columns, without tokens or layout."""
+        """The step's responses of all ranks that have any: rows, pairs, lengths, columns; no tokens and no layout."""
         if self.size == 1:
             return batch
-        parts: list[TokenBatch] = self._gathered(batch)
+        parts: list[TokenBatch] = [part for part in self._gathered(batch) if part.rows]
         first_row, first_unit, rows, pairs, units, label_rows = 0, 0, [], [], [], []
         for part in parts:
             label_rows.append(part.label_row + first_row)
             rows.append(part.row + first_row)
             pairs.append(part.pairs + first_row)
             units.append(part.unit + first_unit)
-            first_row, first_unit = first_row + part.rows, first_unit + (int(part.unit.max()) + 1 if part.rows else 0)
+            first_row, first_unit = first_row + part.rows, first_unit + int(part.unit.max()) + 1
         nothing = torch.zeros(0, dtype=torch.long)
         return TokenBatch(
             tokens=nothing,

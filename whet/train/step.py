@@ -159,14 +159,13 @@ def coupled_gradients(
         return {}, {}
     with torch.no_grad():
         parts = [learner.model(p, learner.needs, temperature=temperature, other=other).summed() for p in pieces]
-    order = torch.cat([piece.response["step_row"] for piece in pieces]).argsort()
-    own = {name: torch.cat([part[name] for part in parts]).cpu()[order] for name in parts[0]}
+    gathered = ranks.gather_columns(_in_row_order(pieces, parts))
     everyone = Views(batch=ranks.gather_rows(batch))
     start = ranks.offset(batch.rows)
     out: dict[str, dict[str, Tensor]] = {}
     worth: dict[str, float] = {}
     for term in coupled:
-        numbers = {name: ranks.gather_column(value).requires_grad_() for name, value in own.items()}
+        numbers = {name: value.detach().clone().requires_grad_() for name, value in gathered.items()}
         values = term.fn(*term.inputs(everyone, numbers))
         weights = (everyone.batch.pair if term.over == "pair" else everyone.batch.response)[f"weight/{term.name}"]
         total = (weights * values).sum()
@@ -174,10 +173,18 @@ def coupled_gradients(
         worth |= {f"loss/{term.name}": float(total.detach())}
         worth[f"{role}/loss"] = worth.get(f"{role}/loss", 0.0) + term.coef * float(total.detach())
         out[term.name] = {
-            name: torch.zeros_like(own[name]) if leaf.grad is None else leaf.grad[start : start + batch.rows]
+            name: (torch.zeros_like(leaf) if leaf.grad is None else leaf.grad)[start : start + batch.rows]
             for name, leaf in numbers.items()
         }
     return out, {name: Sum(value / ranks.size) for name, value in worth.items()}
+
+
+def _in_row_order(pieces: Sequence[TokenBatch], parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The pieces' numbers per response in the order of the batch's rows; a rank without rows has none."""
+    if not pieces:
+        return {}
+    order = torch.cat([piece.response["step_row"] for piece in pieces]).argsort()
+    return {name: torch.cat([part[name] for part in parts]).cpu()[order] for name in parts[0]}
 
 
 def _surrogate(views: Views, leaves: Mapping[str, Tensor]) -> Tensor:
