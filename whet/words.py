@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
@@ -65,10 +66,13 @@ def complaint(error: Mapping[str, Any]) -> str:
     'got -1; it must be greater than 0'
     >>> complaint({"type": "value_error", "msg": "Value error, give steps or epochs", "input": {}})
     'give steps or epochs'
+    >>> complaint({"type": "less_than", "msg": "Input should be less than 10000000000000000", "input": 1e17})
+    'got 1e+17; it must be less than 1e+16'
     """
     text = str(error["msg"]).replace("Input should be", "it must be")
     for theirs, ours in _PYDANTIC_WORDS.items():
         text = text.replace(theirs, ours)
+    text = re.sub(r"\d{16,}", lambda digits: f"{float(digits[0]):g}", text)
     own_words = error["type"] in ("value_error", "assertion_error") and isinstance(error["input"], Mapping)
     return text if own_words else f"got {shown(error['input'])}; {text[:1].lower()}{text[1:]}"
 

@@ -27,18 +27,19 @@ from whet.rollout.config import SamplingConfig
 
 Positive = Annotated[int, Field(gt=0)]
 Whole = Annotated[int, Field(ge=0)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class OptimConfig(Config):
     """AdamW; weight decay spares norms, biases and other one-dimensional parameters."""
 
-    lr: Annotated[float, Field(ge=0)] = 1e-4
-    """Peak learning rate."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    lr: Annotated[float, Field(ge=0, le=1e30)] = 1e-4
+    """Peak learning rate; far below its bound nothing can be learned, beyond it AdamW's own numbers overflow."""
+    weight_decay: Annotated[float, Field(ge=0, le=1e6)] = 0.0
     """Decoupled decay of matrices."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
     """Decay of the first and second moment."""
-    eps: Annotated[float, Field(gt=0)] = 1e-8
+    eps: Annotated[float, Field(gt=0, le=1)] = 1e-8
     """Added to the root of the second moment."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """Shape of the learning rate after warm-up; linear and cosine end at 0."""
