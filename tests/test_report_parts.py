@@ -17,7 +17,7 @@ from whet.report.curves import eval_series, figures
 from whet.report.plot import Frame, Series, finite, frame_of, plot, running_mean, thin, ticks
 from whet.report.rollouts import decoder_of, from_rollouts
 from whet.report.samples import questions, read_samples, sample_row, token, token_texts, write_samples
-from whet.report.table import Column, Table, cell, final_table, read_table, write_table
+from whet.report.table import COLUMNS, Column, Table, cell, final_table, read_table, write_table
 from whet.rows import ROLLOUT_COLUMNS
 from whet.types import Rollout, Score, Task
 
@@ -55,7 +55,7 @@ def test_a_key_without_a_column_is_a_bug() -> None:
 def test_text_and_console_show_the_same_cells() -> None:
     table = final_table([{"stage": "grpo", "win_rate": WON, "seconds": 83.0}])
     screen = Console(file=io.StringIO(), width=100)
-    screen.print(table.rich(title="[result]"))
+    screen.print(table.rich(width=100))
     assert isinstance(screen.file, io.StringIO)
     shown = screen.file.getvalue()
     for text in table.cells()[0]:
@@ -171,6 +171,24 @@ def rollout() -> Rollout:
 
 def decode(ids: object) -> str:
     return bytes(ids).decode(errors="replace")  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_a_console_shows_every_word_whole(width: int) -> None:
+    """The quickstart's table, in a narrow window and in a wide one."""
+    share = {"value": 0.4, "low": 0.25, "high": 0.5}
+    row = {"stage": "grpo, arithmetic", "win_rate": share, "gold": 3.31, "proxy": -0.04, "kl": 0.17, "length": 11.5}
+    accuracy = Column(key="accuracy", title="held-out accuracy", format="percent")
+    rows = [{**row, "pass_at_1": share, "pass_at_8": share, "seconds": 83.0}, {"stage": "reward", "accuracy": 0.88}]
+    table = final_table(rows, columns=(COLUMNS[0], accuracy, *COLUMNS[1:]))
+    screen = Console(width=width, file=io.StringIO())
+    screen.print(table.rich(width=width))
+    printed = screen.file.getvalue()  # type: ignore[attr-defined]
+    words = [word for line in table.cells() for text in line for word in text.partition(" [")[0].split()]
+    titles = [word for column in table.columns for word in column.title.split()]
+    assert {*words, *titles} <= {*printed.split()}
+    assert printed.count("[25, 50]") == 3 and max(map(len, printed.splitlines())) <= width
+    assert (printed.count("\n") == 3) == (width == 200)
 
 
 def test_a_sample_row_runs_over_the_response(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def _conclude(run: Any) -> None:
     console.print()
     table = read_table(run.path)
     if table is not None:
-        console.print(table.rich())
+        console.print(table.rich(width=console.width))
     console.print(f"\nreport  {run.report}", highlight=False)
 
 

@@ -76,7 +76,7 @@ def print_measured(model: str, config: MeasureConfig) -> None:
     columns = (Column(key="metric", title=model, format="text"), Column(key="shown", title="value", format="text"))
     rows = tuple({**row, "shown": cell(row, _form(row["metric"]))} for row in found.evaluation.table())
     console = Console(highlight=False)
-    console.print(Table(columns=columns, rows=rows).rich())
+    console.print(Table(columns=columns, rows=rows).rich(width=console.width))
     unscored = f", {found.evaluation.unscored} of them without a score" if found.evaluation.unscored else ""
     console.print(
         f"\n{len(found.evaluation.groups)} prompts, {config.k} answers each{unscored}; 95 % intervals over prompts",

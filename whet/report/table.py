@@ -85,14 +85,32 @@ class Table:
         column = self.columns[i]
         return column.format == "text" or any(isinstance(row.get(column.key), Mapping) for row in self.rows)
 
-    def rich(self, *, title: str | None = None) -> RichTable:
-        """The table for a console."""
-        table = RichTable(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    def rich(self, *, width: int) -> RichTable:
+        """The table for a console of so many columns; a narrow one gets words under words, intervals under values."""
+        narrow = max(map(len, self.text().splitlines())) > width
+        cells = [[_stacked(item) if narrow else item for item in line] for line in self.cells()]
+        table = RichTable(header_style="bold", box=None, pad_edge=False, collapse_padding=narrow)
         for i, column in enumerate(self.columns):
-            table.add_column(column.title, justify="left" if self.left(i) else "right", overflow="fold")
-        for line in self.cells():
+            lines = [
+                text
+                for line in cells
+                for text in (line[i].split() if column.format == "text" else line[i].splitlines())
+            ]
+            least = max(map(len, [*column.title.split(), *lines])) if narrow else None
+            justify = "left" if self.left(i) else "right"
+            table.add_column(column.title, justify=justify, overflow="fold", width=least)
+        for line in cells:
             table.add_row(*(Text(item, style="dim" if item == EMPTY else "") for item in line))
         return table
+
+
+def _stacked(text: str) -> str:
+    """A cell on several lines: an interval under its value, seconds under minutes.
+
+    >>> _stacked("50 % [26, 74]"), _stacked("1 min 23 s")
+    ('50 %\\n[26, 74]', '1 min\\n23 s')
+    """
+    return text.replace(" [", "\n[").replace(" min ", " min\n")
 
 
 def cell(value: Any, form: str) -> str:
