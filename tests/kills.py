@@ -197,7 +197,7 @@ def law(root: str, case: str) -> dict[str, list[str]]:
 
 
 def unjudged(root: str, case: str) -> list[dict[str, Any]]:
-    """The metrics of a run in which no step has answers to compare."""
+    """The metrics of a run in which one of two answers to each prompt is judged."""
     folder = Path(root) / case / "sparse"
     folder.mkdir(parents=True, exist_ok=True)
     made = loop_cases.CASES[case]

@@ -113,11 +113,16 @@ def test_a_step_that_fails_half_way_saves_nothing_of_itself(root: str) -> None:
     assert outcome["different"] == [], outcome
 
 
-@pytest.mark.parametrize("case", ["grpo", "ppo"])
-def test_a_step_without_answers_to_compare_is_skipped_and_counted(root: str, case: str) -> None:
-    rows = forge().ask("kills:unjudged", root=root, case=case)
-    assert [row["skipped"] for row in rows] == [2.0 if case == "ppo" else 1.0] * 5
-    assert all(row["unscorable"] == 6.0 and "policy/lr" not in row for row in rows)
+def test_a_step_without_answers_to_compare_is_skipped_and_counted(root: str) -> None:
+    rows = forge().ask("kills:unjudged", root=root, case="grpo")
+    assert [row["skipped"] for row in rows] == [1.0] * 5 and all("policy/lr" not in row for row in rows)
+    assert all((row["unscorable"], row["alone"]) == (3.0, 3.0) for row in rows)
+
+
+def test_a_critic_learns_from_an_answer_without_siblings(root: str) -> None:
+    rows = forge().ask("kills:unjudged", root=root, case="ppo")
+    assert all(row["unscorable"] == 3.0 and not {"alone", "skipped"} & set(row) for row in rows)
+    assert ["policy/lr" in row for row in rows] == [False, False, True, True, True], "warm-up, then both"
 
 
 # ------------------------------------------------------------------------------------------------------------- scores

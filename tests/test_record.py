@@ -10,7 +10,7 @@ import torch
 
 from whet.metrics import values
 from whet.rows import ROLLOUT_COLUMNS, ROLLOUT_EXTRAS, check_row
-from whet.train.credit import pack_groups
+from whet.train.credit import LeftOut, compares, pack_groups
 from whet.train.record import group_metrics, rollout_rows
 from whet.types import Group, Rollout, Score, StopReason, Task
 
@@ -46,9 +46,9 @@ FAULTY = group(
 
 def test_the_numbers_of_a_step() -> None:
     groups = [UNLIKE, LIKE]
-    batch, unscorable = pack_groups(groups)
+    batch, left_out = pack_groups(groups)
     batch = batch.with_columns(token={"reference": batch.token["sampled"] - 0.25})
-    assert values(group_metrics(groups, batch, unscorable)) == pytest.approx(
+    assert values(group_metrics(groups, batch, left_out)) == pytest.approx(
         {
             "reward/mean": 5 / 4,
             "reward/std": math.sqrt(11) / 4,
@@ -72,8 +72,8 @@ def test_what_truncation_kept_is_a_number_only_where_it_cut() -> None:
 
 
 def test_rows_have_their_own_advantages_and_the_fault_of_their_score() -> None:
-    batch, unscorable = pack_groups([FAULTY])
-    assert unscorable == 1
+    batch, left_out = pack_groups([FAULTY])
+    assert left_out == LeftOut(unscorable=1)
     batch = batch.with_columns(token={"advantage": torch.tensor([0.5, 0.5, -0.5, -0.5])})
     rows = rollout_rows([FAULTY], batch, step=3, run="r", stage="01-grpo", decode=lambda ids: str(ids))
     for row in rows:
@@ -83,3 +83,24 @@ def test_rows_have_their_own_advantages_and_the_fault_of_their_score() -> None:
     assert [row["reward"] for row in rows] == [1.0, None, -1.0]
     assert ["fault" in row and row["fault"] for row in rows] == [False, "infrastructure", "candidate"]
     assert rows[2]["source"] == [["sampled", 2]] and rows[2]["tokens"] == [100, 101] and rows[2]["prompt"] == "(9,)"
+
+
+def test_a_lone_survivor_is_left_out_only_where_siblings_are_compared() -> None:
+    """And it is counted apart from what nobody could judge."""
+    lone = group((said("ab", 0), Score(value=None)), (said("c", 1), Score(value=1.0)))
+    assert compares("group_zscore") and compares("leave_one_out") and not compares("gae")
+    batch, left_out = pack_groups([lone, LIKE])
+    assert left_out == LeftOut(unscorable=1, alone=1) and batch.rows == 2
+    found = values(group_metrics([lone, LIKE], batch, left_out))
+    assert (found["unscorable"], found["alone"]) == (1.0, 1.0)
+    batch, left_out = pack_groups([lone, LIKE], siblings=False)
+    assert left_out == LeftOut(unscorable=1) and batch.response["reward"].tolist() == [1.0, 2.0, 2.0]
+    assert "alone" not in values(group_metrics([lone, LIKE], batch, left_out))
+    marked = batch.with_columns(token={"advantage": torch.arange(float(batch.counted.numel()))})
+    rows = rollout_rows([lone, LIKE], marked, step=1, run="r", stage=None, decode=lambda ids: str(ids))
+    assert [row["advantage"] for row in rows] == [None, [0.0], [1.0], [2.0, 3.0]]
+
+
+def test_a_prompt_that_was_asked_once_is_no_survivor() -> None:
+    batch, left_out = pack_groups([group((said("ab", 0), Score(value=1.0)))])
+    assert batch.rows == 1 and left_out == LeftOut()

@@ -25,7 +25,7 @@ from whet.models.config import ModelConfig
 from whet.registry import Choice
 from whet.rewards.config import RewardConfig
 from whet.train.config import CriticConfig, KLConfig, OnlineConfig, OptimConfig
-from whet.train.credit import pack_groups, parts, token_column
+from whet.train.credit import LeftOut, pack_groups, parts, token_column
 from whet.train.learner import Learner, schedule
 from whet.train.ranks import ALONE, Ranks
 from whet.train.record import rollout_rows
@@ -274,5 +274,5 @@ def test_rollout_rows_keep_their_own_advantages_beside_an_unscorable_answer() ->
     rows = rollout_rows(
         groups, batch.with_columns(token={"advantage": advantage}), step=1, run="r", stage=None, decode=str
     )
-    assert left_out == 2
+    assert left_out == LeftOut(unscorable=1, alone=1)
     assert [row["advantage"] for row in rows] == [None, None, [0.5, 0.5], [-0.5, -0.5]]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from whet.advantages import advantage as advantage_shelf
 from whet.advantages.returns import Returns
 from whet.advantages.whiten import whiten
 from whet.batch import TokenBatch, Tree, pack
@@ -22,28 +24,43 @@ SAMPLER_TOLERANCE = 1e-4
 DIFFERENCE = "sampler/max_difference"
 
 
-def learned_from(group: Group) -> list[int]:
-    """Which members of a group are learned from: those with a score and a counted token, unless only one is left of
-    several: a lone survivor has no sibling to be compared with."""
-    kept = [i for i, (r, s) in enumerate(group.members) if s is not None and s.value is not None and r.length]
-    return [] if len(kept) == 1 < len(group.members) else kept
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """How many responses of a step are not learned from: nobody could judge them (or they are empty), or they are
+    judged but `alone`, without a sibling to be compared with."""
+
+    unscorable: int = 0
+    alone: int = 0
 
 
-def pack_groups(groups: Sequence[Group]) -> tuple[TokenBatch, int]:
-    """The scored rollouts of a step as one forest, and how many members were left out (`learned_from`).
+def compares(name: str) -> bool:
+    """Whether the advantage of this name compares the responses to one prompt."""
+    return "siblings" in advantage_shelf.entry(name).declarations.get("needs", ())
 
-    Token columns: `sampled`, the sampler's log-probabilities. Response columns: `reward`.
+
+def pack_groups(groups: Sequence[Group], *, siblings: bool = True) -> tuple[TokenBatch, LeftOut]:
+    """The scored rollouts of a step as one forest, and what was left out.
+
+    With `siblings`, what an advantage that compares asks for, the only response that is left of several goes too.
+    Token columns: `sampled`, the sampler's log-probabilities. Response columns: `reward`, and `place`, the response's
+    place among all of the step.
     """
-    trees, sampled, missing = [], [], 0
+    trees, sampled, first, unscorable, alone = [], [], 0, 0, 0
     for group in groups:
-        kept = learned_from(group)
-        missing += len(group.members) - len(kept)
+        judged = [i for i, (r, s) in enumerate(group.members) if s is not None and s.value is not None and r.length]
+        lone = siblings and len(judged) == 1 < len(group.members)
+        kept = [] if lone else judged
+        unscorable, alone = unscorable + len(group.members) - len(judged), alone + lone
         if kept:
             rewards = [s.value for s in map(group.scores.__getitem__, kept) if s is not None and s.value is not None]
-            trees.append(Tree(rollouts=[group.rollouts[i] for i in kept], response={"reward": rewards}))
+            columns = {"reward": rewards, "place": [first + i for i in kept]}
+            trees.append(Tree(rollouts=[group.rollouts[i] for i in kept], response=columns))
             sampled += [lp for i in kept for lp in group.rollouts[i].logprobs]
-    batch = pack(trees) if trees else pack([]).with_columns(response={"reward": torch.zeros(0)})
-    return batch.with_columns(token={"sampled": torch.tensor(sampled, dtype=torch.float32)}), missing
+        first += len(group.members)
+    nothing = {name: torch.zeros(0) for name in ("reward", "place")}
+    batch = pack(trees) if trees else pack([]).with_columns(response=nothing)
+    batch = batch.with_columns(token={"sampled": torch.tensor(sampled, dtype=torch.float32)})
+    return batch, LeftOut(unscorable=unscorable, alone=alone)
 
 
 def token_column(

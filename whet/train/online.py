@@ -16,7 +16,7 @@ from whet.batch import TokenBatch
 from whet.metrics import Metric, merge_all
 from whet.models.policy import Decoder
 from whet.train.config import OnlineConfig
-from whet.train.credit import credit, own_groups, pack_groups, parts, refuse_stale, token_column, with_old
+from whet.train.credit import compares, credit, own_groups, pack_groups, parts, refuse_stale, token_column, with_old
 from whet.train.learner import Learner
 from whet.train.ranks import ALONE, Ranks
 from whet.train.record import group_metrics
@@ -48,7 +48,7 @@ def online(
     policy = learners["policy"].model
     for step in session.steps(config.steps):
         groups = source.next(step)
-        batch, unscorable = pack_groups(groups)
+        batch, left_out = pack_groups(groups, siblings=compares(config.advantage.name))
         if config.updates * config.minibatches > 1:
             batch = with_old(policy, batch, budget=budget, temperature=temperature)
         if reference is not None:
@@ -73,5 +73,5 @@ def online(
             )
         refuse_stale(found, policy)
         source.observe(groups)
-        metrics = merge_all([*found, group_metrics(groups, batch, unscorable)])
+        metrics = merge_all([*found, group_metrics(groups, batch, left_out)])
         session.commit(step, metrics, record(step, groups, batch))

@@ -12,12 +12,12 @@ from whet.batch import TokenBatch
 from whet.losses.kl import k1
 from whet.losses.terms import sum_by_row
 from whet.metrics import Mean, Metric, Std, Sum
-from whet.train.credit import learned_from
+from whet.train.credit import LeftOut
 from whet.train.monitors import mean
 from whet.types import CUT_SHORT, Group, Rollout, Score
 
 
-def group_metrics(groups: Sequence[Group], batch: TokenBatch, unscorable: int) -> dict[str, Metric]:
+def group_metrics(groups: Sequence[Group], batch: TokenBatch, left_out: LeftOut) -> dict[str, Metric]:
     """Rewards and their parts, lengths, truncation, groups without a difference, distance to the reference.
 
     `reward/mean` is over scored rollouts; `frac_reward_zero_std` is the share of groups that teach nothing.
@@ -32,9 +32,11 @@ def group_metrics(groups: Sequence[Group], batch: TokenBatch, unscorable: int) -
         "frac_reward_zero_std": Mean(float(sum(flat)), len(flat)),
         "completions/mean_length": Mean(float(sum(r.length for r in rollouts)), len(rollouts)),
         "completions/clipped_ratio": Mean(float(sum(r.stopped in CUT_SHORT for r in rollouts)), len(rollouts)),
-        "unscorable": Sum(float(unscorable)),
+        "unscorable": Sum(float(left_out.unscorable)),
         "completions/tokens": Sum(float(sum(r.length for r in rollouts))),
     }
+    if left_out.alone:
+        out["alone"] = Sum(float(left_out.alone))
     for name in sorted({name for s in scores for name in s.parts}):
         found = [s.parts[name] for s in scores if name in s.parts]
         out[f"rewards/{name}/mean"] = Mean(float(sum(found)), len(found))
@@ -55,21 +57,21 @@ def rollout_rows(
     stage: str | None,
     decode: Callable[[tuple[int, ...]], str],
 ) -> list[dict[str, Any]]:
-    """Every rollout of a step in the documented row schema; a row that could not be scored has no advantage."""
-    advantages = iter(_per_row(batch))
-    rows: list[dict[str, Any]] = []
-    for group in groups:
-        kept = set(learned_from(group))
-        for i, (rollout, score) in enumerate(group.members):
-            own = next(advantages, None) if i in kept else None
-            rows.append(_row(group, rollout, score, own, step=step, run=run, stage=stage, decode=decode))
-    return rows
+    """Every rollout of a step in the documented row schema; a row that was left out of the step has no advantage."""
+    advantages = _by_place(batch)
+    members = [(group, rollout, score) for group in groups for rollout, score in group.members]
+    return [
+        _row(*member, advantages.get(place), step=step, run=run, stage=stage, decode=decode)
+        for place, member in enumerate(members)
+    ]
 
 
-def _per_row(batch: TokenBatch) -> list[list[float]]:
+def _by_place(batch: TokenBatch) -> dict[int, list[float]]:
+    """Each response's advantages, by its place among all of the step."""
     if "advantage" not in batch.token:
-        return []
-    return [part.tolist() for part in batch.token["advantage"].split(batch.length.tolist())]
+        return {}
+    parts = [part.tolist() for part in batch.token["advantage"].split(batch.length.tolist())]
+    return dict(zip(map(int, batch.response["place"].tolist()), parts, strict=True))
 
 
 def _row(
