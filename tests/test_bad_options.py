@@ -83,6 +83,10 @@ def whet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
         ),
         ((*DPO, "eval.every=1"), ["eval.every is given, but nothing is held out to measure: set data.holdout or"]),
         (("run", "orpo", *DPO[2:], "reference.path=lab:base"), ["orpo looks at none: leave it out"]),
+        (
+            ("run", "sft", *SFT[2:4], "checkpoint.best=-eval/mean_token_nl"),
+            ["best is -eval/mean_token_nl, which is not measured (did you mean eval/mean_token_nll?); held-out numbers"],
+        ),
         ((*DPO, "checkpoint.best=eval/loss"), ["nothing is held out to measure it on", "data.holdout or eval.data"]),
         ((*DPO, "--resume"), ["--resume needs the run to go on with: --out FOLDER, as in --out runs/dpo-1"]),
         (("run", "missing.yaml"), ["missing.yaml does not exist; give a recipe's name"]),

@@ -11,7 +11,7 @@ from whet.build.idle import idle
 from whet.data.config import DataConfig
 from whet.data.readers import sources
 from whet.errors import ConfigError, WhetError
-from whet.losses import preference_loss, rating_loss
+from whet.losses import preference_loss, rating_loss, reward_loss, step_loss
 from whet.models.config import ModelConfig
 from whet.models.place import base_of, model_of
 from whet.registry import Shelf
@@ -19,10 +19,24 @@ from whet.rewards import reward
 from whet.rewards.config import RewardConfig
 from whet.rewards.loading import check_place
 from whet.train.config import LoopConfig, OfflineConfig, OnlineConfig, PassConfig
+from whet.words import listed, nearest
 
 LAB, MODEL, CODE = "lab:", "model:", "code:"
 LATER = "${"
 """How a value begins that an earlier stage will make."""
+
+HELD_OUT: Mapping[str, tuple[str, ...]] = {
+    "supervised": ("mean_token_nll",),
+    "online": ("reward", "length", "unscorable"),
+    "reward loss": ("accuracy", "margin", "score/mean", "score/std"),
+    "step loss": ("accuracy", "score/mean"),
+    "preference loss": (
+        *("rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies"),
+        *("logps/chosen", "logps/rejected"),
+    ),
+    "rating loss": ("rewards/chosen", "rewards/rejected"),
+}
+"""What is measured on held-out rows, by loop or by the shelf of its loss."""
 
 Objects = Mapping[str, Any]
 
@@ -117,6 +131,17 @@ def _held_out(config: LoopConfig) -> Iterator[str]:
             f"checkpoint.best is {best}, but nothing is held out to measure it on: set data.holdout or eval.data, or "
             "leave it out"
         )
+    names = [f"eval/{name}" for name in HELD_OUT[_kind(config)]]
+    if best is not None and best.removeprefix("-") not in names:
+        near = nearest(best.removeprefix("-"), names)
+        yield f"checkpoint.best is {best}, which is not measured{near}; held-out numbers here: {listed(names)}"
+
+
+def _kind(config: LoopConfig) -> str:
+    """The shelf of a loop's loss, or the loop itself where it has none to choose."""
+    choice = getattr(config, "loss", None)
+    shelves = (preference_loss, rating_loss, reward_loss, step_loss)
+    return next(s.kind for s in shelves if choice.name in s.names()) if choice is not None else config.loop
 
 
 def _loss(config: LoopConfig) -> Iterator[str]:
