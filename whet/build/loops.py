@@ -202,16 +202,17 @@ def _online(config: OnlineConfig, place: Place) -> Job:
 def _actors(config: OnlineConfig, policy: Decoder) -> tuple[dict[str, Learner], Decoder | None]:
     """The learners of the online loop, and the model that values (the critic's own trunk, or the policy)."""
     mine, critics = terms.online_terms(config)
-    updates = config.steps * config.updates * config.minibatches
+    each = config.updates * config.minibatches
     if config.critic is None:
-        return {"policy": Learner.of(policy, mine, config.optim, total=updates)}, None
+        return {"policy": Learner.of(policy, mine, config.optim, total=config.steps * each)}, None
     if config.critic.trunk == "shared":
         add_value_head(policy, config.seed)
-        return {"policy": Learner.of(policy, mine, config.optim, total=updates)}, policy
-    critic = models.critic(config.critic.model or config.model, seed=config.seed)
+        return {"policy": Learner.of(policy, mine, config.optim, total=config.steps * each)}, policy
+    critic = models.critic(config.critic.model, config.model, policy, seed=config.seed)
+    moves = max(0, config.steps - config.critic.warmup) * each  # while the critic warms up the policy rests
     learners = {
-        "policy": Learner.of(policy, mine, config.optim, total=updates),
-        "critic": Learner.of(critic, critics, config.critic.optim or config.optim, total=updates),
+        "policy": Learner.of(policy, mine, config.optim, total=moves),
+        "critic": Learner.of(critic, critics, config.critic.optim or config.optim, total=config.steps * each),
     }
     return learners, critic
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from whet.errors import ConfigError
+from whet.errors import ConfigError, ModelError
 from whet.models.config import ModelConfig
 from whet.models.io import load_policy, load_reward, load_value
 from whet.models.place import ADAPTER, model_of
@@ -47,15 +47,30 @@ def refuse_headless(path: str) -> None:
         )
 
 
-def critic(config: ModelConfig, *, seed: int) -> Decoder:
-    """A model with a value head on a trunk of its own."""
-    return load_value(located(config), seed=seed)
+def critic(given: ModelConfig | None, start: ModelConfig, learner: Decoder, *, seed: int) -> Decoder:
+    """A model with a value head on a trunk of its own: the one named, or where the policy starts."""
+    made = load_value(located(given or start), seed=seed)
+    if given is not None:
+        _refuse_other_words("critic.model.path", given, made, start, learner)
+    return made
 
 
 def reference(given: ModelConfig | None, start: ModelConfig, learner: Decoder, *, seed: int) -> Reference:
     """The frozen model that a loss or KL compares with: the one named, the adapter's base, or a copy of the start."""
     if given is not None:
-        return Reference(model=policy(given, seed=seed).freeze())
+        made = policy(given, seed=seed).freeze()
+        _refuse_other_words("reference.path", given, made, start, learner)
+        return Reference(model=made)
     if start.lora is not None and not (Path(located(start).path) / ADAPTER).is_file():
         return Reference(model=learner, adapter_off=True)  # a fresh adapter: off, it is the start
     return Reference(model=learner.frozen_copy())
+
+
+def _refuse_other_words(key: str, given: ModelConfig, made: Decoder, start: ModelConfig, learner: Decoder) -> None:
+    """A model that reads the policy's token ids must know each by the same word; it may know more."""
+    known = made.tokenizer.get_vocab()
+    if any(known.get(token) != number for token, number in learner.tokenizer.get_vocab().items()):
+        raise ModelError(
+            f"{key}={given.path} has another vocabulary than {start.path}: its token ids mean other words; give a "
+            "model with the same tokenizer"
+        )

@@ -81,8 +81,9 @@ def load_value(config: ModelConfig, seed: int = 0) -> Decoder:
 
 
 def add_value_head(decoder: Decoder, seed: int) -> Decoder:
-    """A fresh value head on the decoder's own trunk (a critic that shares the policy's)."""
-    decoder.heads["value"] = new_head(decoder, seed, bias=True)
+    """A value head on the decoder's own trunk (a critic that shares the policy's): a fresh one unless it has one."""
+    if "value" not in decoder.heads:
+        decoder.heads["value"] = new_head(decoder, seed, bias=True)
     return decoder
 
 
