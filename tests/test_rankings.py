@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import random
 from itertools import combinations
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import tiny
 import torch
+from loop_cases import OPTIM, Case, drive, save_tiny_model
 from tiny_tokenizer import tiny_tokenizer
 
 from whet.batch import Tree, pack
@@ -19,9 +22,10 @@ from whet.data.config import DataConfig
 from whet.errors import DataError
 from whet.losses import preference_loss, reward_loss
 from whet.losses.terms import Views
+from whet.models.config import ModelConfig
 from whet.models.policy import Decoder
 from whet.registry import Choice
-from whet.train.config import OptimConfig
+from whet.train.config import OptimConfig, RewardModelConfig
 from whet.train.credit import token_column
 from whet.train.learner import Learner
 from whet.train.ranks import ALONE
@@ -140,3 +144,31 @@ def assert_same(model: Decoder, found: dict[str, torch.Tensor]) -> None:
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:
             torch.testing.assert_close(found[name], parameter.grad, rtol=1e-5, atol=1e-7)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny") / "model"
+    save_tiny_model(folder)
+    return folder
+
+
+def case(model: Path, rows: list[dict[str, Any]], **more: Any) -> Case:
+    fields = {"model": ModelConfig(path=str(model)), "data": DataConfig(path="code:data", holdout=0.3), "batch": 2}
+    return Case(config=RewardModelConfig(**{**fields, **more}, optim=OPTIM, epochs=3), objects={"code:data": rows})
+
+
+def test_a_reward_model_is_fitted_to_rankings(model: Path, tmp_path: Path) -> None:
+    made = case(model, [ranked(f"{i} ", 4, 3, 2, 1) for i in range(24)])
+    drive(made, tmp_path / "run")
+    place = tmp_path / "run" / "stages" / "01-loop"
+    (measured,) = (json.loads(line) for line in (place / "evals.jsonl").read_text().splitlines())
+    assert measured["eval/accuracy"] == 1.0, "the same order of letters everywhere is learned at once"
+
+
+def test_a_column_that_the_loss_reads_is_missed_before_anything_is_learned(model: Path, tmp_path: Path) -> None:
+    rows = [{"prompt": str(i), "chosen": "a", "rejected": "b", **({"margin": 1.0} if i != 2 else {})} for i in range(6)]
+    made = case(model, rows, loss=Choice("bradley_terry", {"margin": 1.0}), data=DataConfig(path="code:data"))
+    with pytest.raises(DataError, match="data:3 has no number in 'margin', which the loss reads"):
+        drive(made, tmp_path / "run")
+    assert not list((tmp_path / "run").rglob("metrics.jsonl"))
