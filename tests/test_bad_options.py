@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from bad_input import CONFIG, DPO, GRPO, in_a_users_folder
+from bad_input import CONFIG, DPO, GRPO, SFT, in_a_users_folder
 from console import Whet
 
 from whet.errors import MissingExtra
@@ -40,6 +40,7 @@ def whet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
         ((*GRPO, "reward=lab:maths"), ["no lab world 'maths'", "did you mean math"]),
         ((*GRPO, "reward=my.py"), ["'my.py' is a file without a function; write my.py:FUNCTION"]),
         ((*GRPO, "reward=mi.py:good"), ["no file 'mi.py' (did you mean my.py?)"]),
+        ((*GRPO, "reward=my.py:god"), ["my.py has no 'god' (did you mean good?); it has calls, fail, good, hangs"]),
         ((*GRPO, "reward=my.py:"), ["no import path of a function; write FILE.py:NAME"]),
         (("run", "grpo", "model=lab:bas", "data=tasks.jsonl", "reward=lab:math"), ["no embedded model 'bas'", "base"]),
         (("run", "sft", "model=lab:base", "data=lab:chatt/train"), ["no lab world 'chatt'", "did you mean chat"]),
@@ -85,7 +86,7 @@ def whet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
         (("run", "orpo", *DPO[2:], "reference.path=lab:base"), ["orpo looks at none: leave it out"]),
         (
             ("run", "sft", *SFT[2:4], "checkpoint.best=-eval/mean_token_nl"),
-            ["best is -eval/mean_token_nl, which is not measured (did you mean eval/mean_token_nll?); held-out numbers"],
+            ["best is -eval/mean_token_nl, which is not measured (did you mean eval/mean_token_nll?); held-out"],
         ),
         ((*DPO, "checkpoint.best=eval/loss"), ["nothing is held out to measure it on", "data.holdout or eval.data"]),
         ((*DPO, "--resume"), ["--resume needs the run to go on with: --out FOLDER, as in --out runs/dpo-1"]),

@@ -47,11 +47,13 @@ def test_a_reward_that_fails_in_its_second_step(whet: Whet, name: str, part: str
         ("lab:math", DATA, "the reward lab:math judges only the tasks of its own world"),
         ("nomodule.sub:fn", CONFIG, "there is no module 'nomodule'"),
         ("broken.py:fn", REWARD, "broken.py cannot be imported: ModuleNotFoundError: No module named 'nosuch'"),
+        ("syntax.py:fn", REWARD, "syntax.py cannot be imported: SyntaxError: invalid syntax, in line 2"),
         ("model:runs/reward-1", MODEL, "runs/reward-1 is no folder"),
     ],
 )
 def test_a_reward_that_cannot_be_used(whet: Whet, name: str, code: int, part: str) -> None:
-    Path("broken.py").write_text("import nosuch\n")
+    Path("broken.py").write_text("import nosuch\nfrom nosuch import fn\n")
+    Path("syntax.py").write_text("def fn(completions):\n    return for\n")
     Path("runs").mkdir()
     whet(*GRPO, f"reward={name}").refused(code, part)
     whet("eval", "lab:base", "data=tasks.jsonl", f"reward={name}", "k=1", "n=2").refused(code, part)

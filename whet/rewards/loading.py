@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import importlib.util
@@ -13,6 +14,9 @@ from typing import Any
 
 from whet.errors import ConfigError, RewardError
 from whet.words import listed, nearest
+
+_OPEN = {"*", "__getattr__", "globals", "exec"}
+"""What makes a module's names unknown until it has run."""
 
 
 def load_function(path: str) -> Callable[..., Any]:
@@ -36,7 +40,7 @@ def load_function(path: str) -> Callable[..., Any]:
 
 
 def check_place(path: str) -> tuple[str, str]:
-    """(file or module, function) of an import path; a file must be there, and nothing is run."""
+    """(file or module, function) of an import path; a file must be there and have the function. Nothing is run."""
     place, colon, name = path.rpartition(":")
     if not colon or not place or not name:
         raise ConfigError(f"{path!r} is no import path of a function; write FILE.py:NAME or PACKAGE.MODULE:NAME")
@@ -45,7 +49,32 @@ def check_place(path: str) -> tuple[str, str]:
         folder = file.parent
         names = [p.name for p in folder.glob("*.py")] if folder.is_dir() else []
         raise ConfigError(f"there is no file {place!r}{nearest(file.name, names)}, which {path!r} names")
+    names = _bound(file) if place.endswith(".py") else None
+    first = name.partition(".")[0]
+    if names is not None and first not in names:
+        known = sorted(one for one, imported in names.items() if not imported and not one.startswith("_"))
+        raise ConfigError(f"{place} has no {name!r}{nearest(first, known)}; it has {listed(known)}")
     return place, name
+
+
+def _bound(file: Path) -> dict[str, bool] | None:
+    """The names that a file gives a value when it is run, and whether by import; None where reading cannot tell."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except SyntaxError as error:
+        line = f", in line {error.lineno}" if error.lineno else ""
+        raise RewardError(f"{file.name} cannot be imported: SyntaxError: {error.msg}{line}") from error
+    found: dict[str, bool] = {}
+    for top in tree.body:
+        definition = isinstance(top, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        for node in [top] if definition else ast.walk(top):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                found[node.name] = False
+            elif isinstance(node, ast.Import | ast.ImportFrom):
+                found |= {(alias.asname or alias.name).partition(".")[0]: True for alias in node.names}
+            elif isinstance(node, ast.Name):
+                found |= {node.id: False} if isinstance(node.ctx, ast.Store) or node.id in _OPEN else {}
+    return None if _OPEN & found.keys() else found
 
 
 def _callables(module: Any) -> list[str]:
