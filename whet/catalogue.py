@@ -18,6 +18,7 @@ from whet import advantages, losses, rewards
 from whet.config import Loaded, describe, dump
 from whet.errors import ConfigError
 from whet.members import Entry
+from whet.names import LAB
 from whet.plan import Plan, of_recipe, placeholders
 from whet.recipes import recipe
 from whet.recipes.stage import MakeConfig
@@ -35,7 +36,7 @@ def worlds() -> list[tuple[str, str]]:
     """(name, sentence) of every lab world."""
     from whet.lab.worlds import WORLDS
 
-    return [(f"lab:{name}", world.sentence) for name, world in WORLDS.items()]
+    return [(f"{LAB}{name}", world.sentence) for name, world in WORLDS.items()]
 
 
 def print_catalogue(what: str | None) -> None:

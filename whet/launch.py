@@ -19,6 +19,7 @@ from whet.build.check import check
 from whet.errors import ConfigError
 from whet.files import replace_file
 from whet.models.place import model_of
+from whet.names import CODE
 from whet.plan import Plan, plan
 from whet.recipes.stage import MakeConfig, Result, Stage
 from whet.rundir import RunDir, describe_environment
@@ -94,8 +95,8 @@ def _named(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     for key, value in options.items():
         rows = isinstance(value, list) and value and all(isinstance(row, Mapping) for row in value)
         if callable(value) or rows:
-            objects[f"code:{key}"] = value
-            texts[key] = f"code:{key}"
+            texts[key] = f"{CODE}{key}"
+            objects[texts[key]] = value
         else:
             texts[key] = str(value) if isinstance(value, Path) else value
     return objects, texts

@@ -14,16 +14,13 @@ from whet.errors import ConfigError, WhetError
 from whet.losses import preference_loss, rating_loss, reward_loss, step_loss
 from whet.models.config import ModelConfig
 from whet.models.place import base_of, model_of
+from whet.names import CODE, LAB, LATER, MODEL, is_lab, worlds_of
 from whet.registry import Shelf
 from whet.rewards import reward
 from whet.rewards.config import RewardConfig
 from whet.rewards.loading import check_place
 from whet.train.config import LoopConfig, OfflineConfig, OnlineConfig, PassConfig
 from whet.words import listed, nearest
-
-LAB, MODEL, CODE = "lab:", "model:", "code:"
-LATER = "${"
-"""How a value begins that an earlier stage will make."""
 
 HELD_OUT: Mapping[str, tuple[str, ...]] = {
     "supervised": ("mean_token_nll",),
@@ -85,12 +82,12 @@ def check_model(path: str) -> None:
 def check_data(config: DataConfig, objects: Objects) -> None:
     """Files that are there, or a name on the hub or in the lab."""
     path = config.path
-    if isinstance(path, str) and path.startswith(LAB):
+    if is_lab(path):
         from whet.lab.data import check_split
 
-        worlds, _, split = path.removeprefix(LAB).partition("/")
-        for world in worlds.split("+"):
-            check_split(world, split or "train")
+        worlds, split = worlds_of(str(path))
+        for world in worlds:
+            check_split(world, split)
     elif isinstance(path, str) and path.startswith(CODE):
         _check_given(path, objects, "data")
     elif not any(one.startswith(LATER) for one in config.paths):
@@ -149,7 +146,7 @@ def _loss(config: LoopConfig) -> Iterator[str]:
     choice = getattr(config, "loss", None)
     if not isinstance(config, PassConfig) or choice is None:
         return
-    if isinstance(config.data.path, str) and config.data.path.startswith(LAB):
+    if is_lab(config.data.path):
         yield (
             f"{config.data.path} has prompts and demonstrations, but {choice.name} needs pairs or labels: give a file "
             "of them (the quickstart's stage `pairs` makes one)"

@@ -20,6 +20,7 @@ from whet.data.splits import Overlap, overlap, overlap_of_tasks, split_rows
 from whet.errors import DataError
 from whet.models.policy import Decoder
 from whet.models.tokenizer import renderer_of
+from whet.names import CODE, is_lab, worlds_of
 from whet.types import Ranking, Rollout, Task
 
 Item = TypeVar("Item")
@@ -33,18 +34,17 @@ LAB_ROWS = 2000
 def rows(config: DataConfig, objects: Objects) -> list[Row]:
     """All rows of a dataset: files, a hub name, a lab world (`lab:WORLD/SPLIT`), or rows given in code."""
     if isinstance(config.path, str) and config.path in objects:
-        given = rows_of(objects[config.path], name=config.path.removeprefix("code:"))
+        given = rows_of(objects[config.path], name=config.path.removeprefix(CODE))
         return list(islice(given, config.max_rows))
-    if isinstance(config.path, str) and config.path.startswith("lab:"):
-        return list(rows_of(_lab(config), name=config.path))
+    if is_lab(config.path):
+        return list(rows_of(_lab(config), name=str(config.path)))
     return list(read_rows(config))
 
 
 def lab_parts(config: DataConfig) -> list[tuple[str, str, int]]:
     """(world, split, rows) of a lab name; `lab:chat+math/train` shares the rows among worlds."""
-    worlds, _, split = str(config.path).removeprefix("lab:").partition("/")
-    names = worlds.split("+")
-    return [(name, split or "train", (config.max_rows or LAB_ROWS) // len(names)) for name in names]
+    worlds, split = worlds_of(str(config.path))
+    return [(world, split, (config.max_rows or LAB_ROWS) // len(worlds)) for world in worlds]
 
 
 def _lab(config: DataConfig) -> list[dict[str, Any]]:
@@ -57,11 +57,6 @@ def _lab_tasks(config: DataConfig) -> list[Task]:
     from whet.lab.data import tasks
 
     return [task for world, split, n in lab_parts(config) for task in tasks(world, split, n, config.seed)]
-
-
-def is_lab(config: DataConfig) -> bool:
-    """True for a lab world's name."""
-    return isinstance(config.path, str) and config.path.startswith("lab:")
 
 
 def tasks(
@@ -78,7 +73,7 @@ def tasks(
         rest = tasks(_whole(held), decoder, objects, note)[0]
         _alarm(overlap_of_tasks(learned, rest), note)
         return learned, rest
-    if is_lab(config):
+    if is_lab(config.path):
         return split_tasks(_lab_tasks(config), config)
     return both(config, decoder, objects, note, _asked)
 

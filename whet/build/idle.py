@@ -8,11 +8,10 @@ from pydantic import BaseModel
 
 from whet.data.config import DataConfig
 from whet.losses import rating_loss, step_loss
+from whet.names import CODE, LAB, MODEL
 from whet.rewards.config import RewardConfig
 from whet.train.config import LoopConfig, OnlineConfig, SupervisedConfig
 from whet.words import listed
-
-LAB, CODE, MODEL = "lab:", "code:", "model:"
 
 
 def idle(config: LoopConfig) -> Iterator[str]:

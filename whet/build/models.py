@@ -10,9 +10,8 @@ from whet.models.config import ModelConfig
 from whet.models.io import load_policy, load_reward, load_value
 from whet.models.place import ADAPTER, model_of
 from whet.models.policy import Decoder
+from whet.names import LAB
 from whet.train.step import Reference
-
-LAB = "lab:"
 
 
 def located(config: ModelConfig) -> ModelConfig:

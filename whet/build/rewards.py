@@ -16,13 +16,12 @@ from whet.build import models
 from whet.lab.gold import GoldReward
 from whet.models.config import ModelConfig
 from whet.models.tokenizer import renderer_of
+from whet.names import LAB, MODEL
 from whet.rewards.combine import Combined, Weighted
 from whet.rewards.config import RewardConfig
 from whet.rewards.functions import function_reward, load_reward_function
 from whet.rewards.model import ModelReward
 from whet.types import Reward
-
-MODEL, LAB = "model:", "lab:"
 
 
 def build_rewards(

@@ -1,0 +1,35 @@
+"""Names in a configuration that are no file: how each kind begins, and how a lab world's name is read.
+
+lab:WORLD/SPLIT, lab:base     rows, prompts or the exact reward of a lab world; the embedded model
+model:FOLDER                  a reward model
+code:NAME                     rows or a function given from Python
+${stage.field}                what an earlier stage will make
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+LAB: Final = "lab:"
+MODEL: Final = "model:"
+CODE: Final = "code:"
+LATER: Final = "${"
+
+
+def is_lab(path: str | tuple[str, ...]) -> bool:
+    """Whether this is a lab's name; several paths are files.
+
+    >>> is_lab("lab:math/train"), is_lab("train.jsonl"), is_lab(("lab:math", "b.jsonl"))
+    (True, False, False)
+    """
+    return isinstance(path, str) and path.startswith(LAB)
+
+
+def worlds_of(path: str) -> tuple[list[str], str]:
+    """The worlds and the split that a lab dataset's name says; the split is `train` if it says none.
+
+    >>> worlds_of("lab:chat+math/test"), worlds_of("lab:math")
+    ((['chat', 'math'], 'test'), (['math'], 'train'))
+    """
+    worlds, _, split = path.removeprefix(LAB).partition("/")
+    return worlds.split("+"), split or "train"
