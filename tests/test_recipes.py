@@ -5,18 +5,25 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
+import torch
 from pydantic import BaseModel
+from test_real_input import SMALL
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 import whet
-from whet.catalogue import shelves
+from whet.catalogue import shelves, show_recipe
 from whet.cli import main
-from whet.config import Config, unread_fields
+from whet.config import Config, load, unread_fields
+from whet.lab import base_model_path
 from whet.losses import policy_objective
+from whet.plan import of_recipe, placeholders
 from whet.recipes import recipe
+from whet.recipes.stage import MakeConfig
 
+FROM_FILE = ("sft", "reward", "process_reward", "dpo", "tdpo", "orpo", "kto")
 ONLINE = ("grpo", "dr_grpo", "dapo", "rloo", "gspo", "reinforce", "ppo")
 
 
@@ -66,8 +73,20 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
-@pytest.mark.parametrize("name", ["sft", "reward", "process_reward", "dpo", "tdpo", "orpo", "kto"])
-def test_one_step_from_a_file(name: str, data: dict[str, Path], tmp_path: Path) -> None:
+def moved(folder: Path) -> bool:
+    """Whether every matrix of a trained model differs from the embedded one it began as, and is finite."""
+    start = AutoModelForCausalLM.from_pretrained(base_model_path()).state_dict()
+    trained = AutoModelForCausalLM.from_pretrained(folder).state_dict()
+    return all(bool(v.isfinite().all()) and not torch.equal(v, start[k]) for k, v in trained.items() if v.dim() > 1)
+
+
+def test_every_recipe_is_run_by_a_test() -> None:
+    """Here the one-loop recipes, elsewhere the quickstart and those on real input."""
+    assert set(recipe.names()) == {*FROM_FILE, *ONLINE, *SMALL, "quickstart", "quickstart_control"}
+
+
+@pytest.mark.parametrize("name", FROM_FILE)
+def test_two_steps_from_a_file(name: str, data: dict[str, Path], tmp_path: Path) -> None:
     run = whet.run(
         name,
         model="lab:base",
@@ -77,15 +96,18 @@ def test_one_step_from_a_file(name: str, data: dict[str, Path], tmp_path: Path) 
         **{"batch": 4, "data.holdout": 0.3, "optim.lr": 1e-3},
     )
     rows = list(run.rows("metrics"))
+    role = "reward" if "reward" in name else "policy"
     assert [row["step"] for row in rows] == [1, 2]
-    assert all(row[key] == row[key] for row in rows for key in row if key.startswith("loss/"))
+    assert all(row[f"{role}/grad_norm"] > 0 and row[f"{role}/loss"] > 0 for row in rows)
+    assert list(run.rows("evals"))[-1]["step"] == 2
     opened = AutoModelForSequenceClassification if "reward" in name else AutoModelForCausalLM
     opened.from_pretrained(run.model)
+    assert role == "reward" or moved(run.model)
     assert run.report.is_file() and run.table[0]["stage"] == name
 
 
 @pytest.mark.parametrize("name", ONLINE)
-def test_one_step_of_sampling(name: str, tmp_path: Path) -> None:
+def test_two_steps_of_sampling(name: str, tmp_path: Path) -> None:
     rows = [{"prompt": [{"role": "user", "content": q}], "answer": a} for q, a in sums()]
     keys = {f"{name}.data.holdout": 0.3, f"{name}.optim.lr": 1e-3} | ({"ppo.critic.warmup": 0} if name == "ppo" else {})
     run = whet.run(
@@ -104,14 +126,22 @@ def test_one_step_of_sampling(name: str, tmp_path: Path) -> None:
     assert all(row["policy/grad_norm"] > 0 for row in metrics)
     assert metrics[0]["sampler/max_difference"] < 1e-4
     assert len(run.rollouts()) == 2 * 4 * 4
-    AutoModelForCausalLM.from_pretrained(run.model)
+    assert moved(run.model) and run.report.is_file() and run.table[0]["stage"] == name
 
 
-def test_every_recipe_is_shown_and_listed() -> None:
-    from whet.catalogue import show_recipe
+def test_the_control_runs(tmp_path: Path) -> None:
+    run = whet.run("quickstart_control", demonstrations=32, pairs=40, held=20, out=tmp_path / "run")
+    assert 0 <= run.table[-1]["accuracy"] <= 1 and run.table[-1]["stage"] == "reward"
 
-    for name in recipe.names():
-        assert name in show_recipe(name, [], stage=None)
+
+@pytest.mark.parametrize("name", recipe.names())
+def test_what_recipe_show_prints_of_a_stage_is_its_configuration(name: str) -> None:
+    """Read as a file, it gives the same values, those that an earlier stage makes written ${stage.field}."""
+    params = get_type_hints(recipe.get(name))["params"]
+    for stage, loaded in of_recipe(name, placeholders(params)).preview():
+        text = show_recipe(name, [], stage=stage.name)
+        kind = MakeConfig if isinstance(stage.config, MakeConfig) else type(stage.config)
+        assert load(kind, text=text).value == loaded.value, stage.name
 
 
 def _models(kind: type[BaseModel]) -> set[type[BaseModel]]:

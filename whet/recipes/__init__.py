@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from whet.registry import Shelf
 
-recipe = Shelf("recipe", "whet.recipes", declares=("paper", "result"))
+recipe = Shelf("recipe", "whet.recipes", declares=())
