@@ -11,7 +11,7 @@ import torch
 from whet.metrics import values
 from whet.rows import ROLLOUT_COLUMNS, ROLLOUT_EXTRAS, check_row
 from whet.train.credit import LeftOut, compares, pack_groups
-from whet.train.record import group_metrics, rollout_rows
+from whet.train.record import group_metrics, held_out_numbers, rollout_rows
 from whet.types import Group, Rollout, Score, StopReason, Task
 
 
@@ -69,6 +69,12 @@ def test_what_truncation_kept_is_a_number_only_where_it_cut() -> None:
     found = values(group_metrics([cut], *pack_groups([cut])))
     assert found["sampler/kept_mass"] == pytest.approx((0.5 + 0.5 + 1.0) / 3)
     assert "sampler/kept_mass" not in values(group_metrics([LIKE], *pack_groups([LIKE])))
+
+
+def test_held_out_prompts_that_nobody_could_judge_have_no_reward() -> None:
+    assert held_out_numbers([FAULTY]) == pytest.approx({"eval/reward": 0.0, "eval/length": 5 / 3, "eval/unscorable": 1})
+    unjudged = group((said("ab", 0), Score(value=None)))
+    assert held_out_numbers([unjudged]) == {"eval/length": 2.0, "eval/unscorable": 1.0}
 
 
 def test_rows_have_their_own_advantages_and_the_fault_of_their_score() -> None:

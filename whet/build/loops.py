@@ -38,7 +38,7 @@ from whet.train.interrupts import Interrupts
 from whet.train.learner import Learner
 from whet.train.offline import offline
 from whet.train.online import online
-from whet.train.record import rollout_rows
+from whet.train.record import held_out_numbers, rollout_rows
 from whet.train.reward_model import reward_model
 from whet.train.scores import Journaled
 from whet.train.session import Session, Watcher
@@ -176,7 +176,7 @@ def _online(config: OnlineConfig, place: Place) -> Job:
     def evaluate(step: int) -> dict[str, float]:
         chosen = [(task, 0) for task in held[: config.eval.rows]]
         groups = sample_groups(engine, renderer.prompt, reward, chosen, n=1, seed=config.seed, step=0, stream="eval")
-        return _rewards_of(groups)
+        return held_out_numbers(groups)
 
     def record(step: int, groups: Sequence[Group], batch: TokenBatch) -> list[dict[str, Any]]:
         name, stage = place.run.path.parent.parent.name, place.run.path.name
@@ -255,16 +255,6 @@ def _held_out(
         return measure(model, found, rows, budget=config.token_budget, annotate=annotate, other=other)
 
     return evaluate if rows else None
-
-
-def _rewards_of(groups: Sequence[Group]) -> dict[str, float]:
-    scores = [s.value for g in groups for s in g.scores if s is not None and s.value is not None]
-    lengths = [r.length for g in groups for r in g.rollouts]
-    return {
-        "eval/reward": sum(scores) / max(1, len(scores)),
-        "eval/length": sum(lengths) / max(1, len(lengths)),
-        "eval/unscorable": float(len(lengths) - len(scores)),
-    }
 
 
 def _decode(decoder: Decoder) -> Callable[[tuple[int, ...]], str]:

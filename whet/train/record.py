@@ -48,6 +48,18 @@ def group_metrics(groups: Sequence[Group], batch: TokenBatch, left_out: LeftOut)
     return out
 
 
+def held_out_numbers(groups: Sequence[Group]) -> dict[str, float]:
+    """What is measured on held-out prompts; without `eval/reward` where nothing could be judged, which is not 0."""
+    rewards = [s.value for g in groups for s in g.scores if s is not None and s.value is not None]
+    lengths = [r.length for g in groups for r in g.rollouts]
+    mean_reward = {"eval/reward": sum(rewards) / len(rewards)} if rewards else {}
+    return {
+        **mean_reward,
+        "eval/length": sum(lengths) / len(lengths),
+        "eval/unscorable": float(len(lengths) - len(rewards)),
+    }
+
+
 def rollout_rows(
     groups: Sequence[Group],
     batch: TokenBatch,
