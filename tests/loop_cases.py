@@ -195,7 +195,7 @@ def sparse(made: Case) -> Case:
 
 def moody(model: Path, counter: Path) -> Case:
     """A reward that answers otherwise each time it is asked."""
-    return _online(model, {"moody": counting(counter)}, data=DataConfig(path="code:data"), eval=EvalConfig())
+    return _online(model, {"moody": counting(counter)})
 
 
 CASES: Mapping[str, Callable[[Path], Case]] = {

@@ -76,11 +76,16 @@ def test_the_last_moments(root: str) -> None:
 
 
 def test_a_reward_that_never_repeats_itself_is_not_asked_again(root: str) -> None:
-    """Killed behind the journal's write, in step 4: steps 3 and 4 are sampled again and their scores replayed."""
+    """Killed behind the journal's write, in step 4 and in its measurement: both are sampled again, and their scores and
+    those of step 3 replayed. Five steps and three measurements call it eight times."""
     events = forge().ask("kills:events", root=root, case="moody")
-    outcome = forge().ask("kills:killed", root=root, case="moody", at=[nth(events, "update forward", 0.7)])
-    assert outcome["calls"] == [5, 5]
-    assert outcome["different"] == [], outcome
+    measured = [
+        n for n, event in enumerate(events, 1) if event.startswith("rows write") and event.endswith("evals.jsonl")
+    ]
+    for at in (nth(events, "update forward", 0.7), measured[1]):
+        outcome = forge().ask("kills:killed", root=root, case="moody", at=[at])
+        assert outcome["calls"] == [8, 8]
+        assert outcome["different"] == [], outcome
 
 
 def test_no_bit_follows_the_clock(root: str) -> None:

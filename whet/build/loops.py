@@ -175,7 +175,8 @@ def _online(config: OnlineConfig, place: Place) -> Job:
 
     def evaluate(step: int) -> dict[str, float]:
         chosen = [(task, 0) for task in held[: config.eval.rows]]
-        groups = sample_groups(engine, renderer.prompt, reward, chosen, n=1, seed=config.seed, step=0, stream="eval")
+        judge = Journaled(reward=reward, journal=place.run.journal, step=step, kind="eval")
+        groups = sample_groups(engine, renderer.prompt, judge, chosen, n=1, seed=config.seed, step=0, stream="eval")
         return held_out_numbers(groups)
 
     def record(step: int, groups: Sequence[Group], batch: TokenBatch) -> list[dict[str, Any]]:

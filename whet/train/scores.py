@@ -15,7 +15,7 @@ from whet.types import Group, Reward, Rollout, Score
 class Journaled:
     """A reward for one step, all rewards together, that is called only where the journal lacks one of its answers.
 
-    The key of a score is ("score", step, task, occurrence, index, digest of the answer's tokens): a resumed run that
+    The key of a score is (kind, step, task, occurrence, index, digest of the answer's tokens): a resumed run that
     samples the same answers gets the same scores, also from a reward that would not repeat itself, and an answer that
     came out otherwise (another version or thread count) is never given another one's score.
 
@@ -27,6 +27,8 @@ class Journaled:
     reward: Reward
     journal: Journal
     step: int
+    kind: str = "score"
+    """Another word where held-out answers are measured, which may be to the same task."""
 
     async def __call__(self, groups: Sequence[Group]) -> list[Group]:
         keys = [[self._key(group, rollout) for rollout in group.rollouts] for group in groups]
@@ -45,7 +47,7 @@ class Journaled:
 
     def _key(self, group: Group, rollout: Rollout) -> Key:
         digest = hashlib.sha256(repr(rollout.tokens).encode()).hexdigest()[:16]
-        return ("score", self.step, group.task.id, rollout.occurrence, rollout.index, digest)
+        return (self.kind, self.step, group.task.id, rollout.occurrence, rollout.index, digest)
 
 
 def _written(score: Score | None) -> dict[str, Any]:
