@@ -68,7 +68,7 @@ data: {{path: {data}}}
 optim: {{lr: {lr}}}
 steps: 4
 batch: 4
-checkpoint: {{every: {every}}}
+checkpoint: {{every: {every}, minutes: 0}}
 """
 ONLINE = """
 loop: online
@@ -80,7 +80,7 @@ optim: {{lr: {lr}}}
 steps: 4
 prompts: 2
 group: 2
-checkpoint: {{every: {every}}}
+checkpoint: {{every: {every}, minutes: 0}}
 """
 
 

@@ -111,7 +111,7 @@ def _common(model: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
         "data": DataConfig(path="code:data", holdout=0.25),
         "optim": OPTIM,
         "eval": EvalConfig(every=2),
-        "checkpoint": CheckpointConfig(every=2, keep=2),
+        "checkpoint": CheckpointConfig(every=2, keep=2, minutes=0),
         "token_budget": 400,
     }
     return fields, {"code:data": rows(kind)}
@@ -119,7 +119,10 @@ def _common(model: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def supervised(model: Path) -> Case:
     fields, objects = _common(model, "completions")
-    fields |= {"checkpoint": CheckpointConfig(every=1, keep=2, best="-eval/mean_token_nll"), "token_budget": 100}
+    fields |= {
+        "checkpoint": CheckpointConfig(every=1, keep=2, minutes=0, best="-eval/mean_token_nll"),
+        "token_budget": 100,
+    }
     fields["eval"] = EvalConfig(every=3)
     return Case(config=SupervisedConfig(**fields, batch=5, steps=STEPS), objects=objects)
 
@@ -162,7 +165,7 @@ def _online(model: Path, rewards: Mapping[str, Reward], **more: Any) -> Case:
 
 def grpo(model: Path) -> Case:
     """Reference with KL in the loss, two rewards."""
-    best = CheckpointConfig(every=2, keep=1, best="-eval/reward")
+    best = CheckpointConfig(every=2, keep=1, minutes=0, best="-eval/reward")
     return _online(model, {"letters": letters, "brevity": brevity}, kl=KLConfig(coef=0.1), checkpoint=best)
 
 

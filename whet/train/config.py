@@ -64,7 +64,10 @@ class CheckpointConfig(Config):
     """What is kept so that a killed run goes on."""
 
     every: Whole = 0
-    """Steps between checkpoints; 0 keeps only the last step's."""
+    """Steps between checkpoints, beside the last step's and those by the clock; 0 means only these."""
+    minutes: Annotated[float, Field(ge=0)] = 2.0
+    """Minutes after which a step is saved, so that a kill loses little; where saving takes long, 20 times as long as
+    that, so that it costs at most a twentieth. 0 looks at no clock. No save changes a result."""
     keep: Positive = 2
     """Newest checkpoints kept, beside the best one."""
     best: str | None = None

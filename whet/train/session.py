@@ -16,6 +16,9 @@ from whet.train.interrupts import Interrupts
 from whet.train.statefile import pack
 from whet.words import listed
 
+SHARE = 1 / 20
+"""Most of a run's time that saving by the clock may take."""
+
 
 class Watcher(Protocol):
     """Someone who is told each step's numbers: the live display, a tracker."""
@@ -49,6 +52,7 @@ class Session:
         self._watchers, self._interrupts = list(watchers), interrupts or Interrupts()
         self._total, self._began = 0, 0.0
         self._committed, self._saved = 0, 0
+        self._saved_at, self._took = 0.0, 0.0
         self._mark: dict[str, str] = {}
         if checkpoint.best is not None and evaluate is None:
             raise ConfigError(
@@ -90,7 +94,7 @@ class Session:
             for text in loaded.warnings:
                 self.run.event("warning", text=text)
         self._committed = self._saved = loaded.step if loaded else 0
-        self._mark = self._marks()
+        self._mark, self._saved_at = self._marks(), time.monotonic()
         self.run.truncate_after(self._committed)
         if self._committed and self._committed not in {row["step"] for row in self.run.rows("evals")}:
             self._measure(self._committed)  # the run ended in this step's measurement
@@ -101,7 +105,7 @@ class Session:
         self.run.commit(step, metrics=row, timing={"seconds": time.monotonic() - self._began}, rollouts=rollouts)
         self._committed, self._mark = step, self._marks()
         measured = self._measure(step)
-        if self._due(step, self._checkpoint.every):
+        if self._due(step, self._checkpoint.every) or self._overdue():
             self._save(measured, last=self._checkpoint.keep)
         for watcher in self._watchers:
             watcher.update(step, {**row, **measured})
@@ -119,6 +123,11 @@ class Session:
 
     def _due(self, step: int, every: int) -> bool:
         return step == self._total or (every > 0 and step % every == 0)
+
+    def _overdue(self) -> bool:
+        """Whether so much time has passed since the last save that a kill would lose too much."""
+        wait = max(60.0 * self._checkpoint.minutes, self._took / SHARE)
+        return self._checkpoint.minutes > 0 and time.monotonic() - self._saved_at >= wait
 
     def _measure(self, step: int) -> dict[str, float]:
         """This step's held-out numbers, written to the log; nothing where none are due."""
@@ -141,6 +150,7 @@ class Session:
             best=best.lstrip("-") if best else None,
             mode="min" if best and best.startswith("-") else "max",
         )
+        began = time.monotonic()
         self.run.sync()
         save(
             self.run.checkpoints,
@@ -151,7 +161,8 @@ class Session:
             keep=keep,
             files=self.run.files,
         )
-        self._saved = self._committed
+        self._saved, self._saved_at = self._committed, time.monotonic()
+        self._took = self._saved_at - began
 
     def _save_out_of_turn(self) -> None:
         """Save a step of which an undisturbed run keeps no checkpoint: never the best, and no other goes for it."""

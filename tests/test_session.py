@@ -1,0 +1,68 @@
+"""When a run is saved: as often as it is told, and by the clock, so that a kill loses little."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from kills import left
+from loop_cases import CASES, Case, drive, save_tiny_model
+
+from whet.metrics import Mean
+from whet.rundir import RunDir
+from whet.train import session as module
+from whet.train.checkpoint import Identity
+from whet.train.config import CheckpointConfig, EvalConfig
+from whet.train.session import Session
+
+
+def saved_steps(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, checkpoint: CheckpointConfig, *, steps: int, costs: float = 0.1
+) -> list[int]:
+    """The steps that are saved where each takes 30 seconds and each save `costs`."""
+    now, saved = [1000.0], []
+    real = module.save
+
+    def save(*arguments: Any, **options: Any) -> Path:
+        now[0] += costs
+        saved.append(arguments[1])
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(module, "save", save)
+    identity = Identity(config={}, tokenizer_hash="", data_fingerprint="")
+    with RunDir.create(folder, {}, origins={}, environment={}) as run:
+        session = Session(run, parts={}, identity=identity, checkpoint=checkpoint, evaluation=EvalConfig())
+        for step in session.steps(steps):
+            now[0] += 30
+            session.commit(step, {"loss": Mean.of(1.0)})
+    return saved
+
+
+def test_a_run_is_saved_by_the_clock_and_at_its_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert saved_steps(monkeypatch, tmp_path / "a", CheckpointConfig(), steps=10) == [4, 8, 10]
+    assert {path.name for path in (tmp_path / "a" / "checkpoints").iterdir()} == {"step_8", "step_10"}
+    assert saved_steps(monkeypatch, tmp_path / "b", CheckpointConfig(every=3), steps=10) == [3, 6, 9, 10]
+    assert saved_steps(monkeypatch, tmp_path / "c", CheckpointConfig(minutes=0), steps=10) == [10]
+
+
+def test_saving_takes_no_more_than_a_twentieth_of_the_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A save of 15 seconds is due again after 300."""
+    assert saved_steps(monkeypatch, tmp_path / "a", CheckpointConfig(), steps=30, costs=15) == [4, 14, 24, 30]
+
+
+def test_saves_change_no_result(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    save_tiny_model(tmp_path / "model")
+    case = CASES["grpo"](tmp_path / "model")
+    digests = []
+    for name, minutes in (("a", 0.0), ("b", 1e-6)):
+        config = case.config.model_copy(update={"checkpoint": CheckpointConfig(minutes=minutes)})
+        monkeypatch.setattr(module, "SHARE", 1e6)
+        drive(Case(config=config, objects=case.objects), tmp_path / name / "run")
+        digests.append(
+            {key: value for key, value in left(tmp_path / name).items() if "step_4" not in key and key != "done.json"}
+        )
+    assert digests[0] == digests[1] and any("step_5" in key for key in digests[0])
+    assert (tmp_path / "b/run/stages/01-loop/checkpoints/step_4").is_dir()
