@@ -159,6 +159,15 @@ def test_curves_are_drawn_for_every_stage(tmp_path: Path) -> None:
     assert "step 10\nreward/mean 1" in page.text("title")
     assert sum("faint" in (a.get("class") or "") for _, a in page.elements) >= 4, "fifty steps are smoothed"
     assert "50 steps · 25 s" in page.text("small")
+    assert page.text("span").count("held out, step 50:") == 2 and "2 [1.5, 2.5]" in page.text("b")
+
+
+def test_a_formula_keeps_its_lines(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    (folder / "stages" / "02-grpo" / "about.json").write_text(json.dumps({"formula": "a = b\n    c = d"}))
+    text, page = page_of(folder)
+    assert "a = b\n    c = d" in page.text("p")
+    assert "white-space: pre" in text.split(".formula {")[1].split("}")[0]
 
 
 def test_samples_stand_side_by_side_with_their_numbers(tmp_path: Path) -> None:

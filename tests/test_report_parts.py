@@ -141,6 +141,21 @@ def test_families_bands_and_scales() -> None:
     assert found[0].series[0].band == ((1.0, 0.0, 2.0), (2.0, 0.0, 2.0))
 
 
+def test_a_curve_that_stays_at_zero_is_folded_away() -> None:
+    """Beside a real one too; the reward is shown all the same."""
+    rows = [
+        {"step": s, "kl/reference": 0.5 * s, "kl/old": 1e-9 * s, "loss/ppo_clip": -1e-8, "reward/mean": 0.0}
+        for s in (1, 2)
+    ]
+    found = [(f.title, [s.name for s in f.series], f.main) for f in figures(rows)]
+    assert found == [
+        ("Reward", ["reward/mean"], True),
+        ("KL", ["kl/reference"], True),
+        ("KL", ["kl/old"], False),
+        ("Loss", ["loss/ppo_clip"], False),
+    ]
+
+
 def test_many_curves_of_one_family_are_spread_over_plots() -> None:
     rows = [{"step": s, **{f"rewards/part{i}/mean": 1.0 + i for i in range(8)}} for s in (1, 2)]
     assert [len(figure.series) for figure in figures(rows)] == [5, 3]

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from whet.report.numerals import number
 from whet.report.plot import Series
 
 Row = Mapping[str, Any]
@@ -28,6 +29,12 @@ FAMILIES: Final[tuple[tuple[str, str], ...]] = (
 MOST_SERIES: Final = 5
 SCALES_APART: Final = 20.0
 """Curves whose largest values differ by more than this factor get plots of their own."""
+ROUNDING: Final = 1e-6
+"""A curve that is never further from 0 says nothing but that: the surrogate of an on-policy step, a KL of 0."""
+LOOKED_FOR: Final = ("Reward", "Accuracy")
+"""Plots that are not folded away even where they stay at 0."""
+NO_NUMBERS: Final = ("step", "stage", "name", "n", "k", "seed")
+"""What stands beside the numbers of an evaluation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +59,11 @@ def figures(metrics: Sequence[Row], evals: Sequence[Row] = ()) -> list[Figure]:
     rest = [title for title in families if title not in order]
     return [
         *_split("Held-out", eval_series(evals), main=True),
-        *(f for title in main for f in _split(title, [curve(metrics, name) for name in families[title]], main=True)),
+        *(
+            replace(f, main=title in LOOKED_FOR or max(map(_size, f.series)) > ROUNDING)
+            for title in main
+            for f in _split(title, [curve(metrics, name) for name in families[title]], main=True)
+        ),
         *(f for title in rest for f in _split(title, [curve(metrics, name) for name in families[title]], main=False)),
     ]
 
@@ -93,10 +104,38 @@ def eval_series(evals: Sequence[Row]) -> list[Series]:
     several = len({row.get("name") for row in evals}) > 1
     for row in evals:
         for key, value in row.items():
-            if key not in ("step", "stage", "name", "n", "k", "seed") and (is_number(value) or is_interval(value)):
+            if key not in NO_NUMBERS and (is_number(value) or is_interval(value)):
                 name = f"{row['name']}: {key}" if several and row.get("name") else key
                 found.setdefault(name, []).append((float(row["step"]), value))
     return [_dots(name, points) for name, points in found.items() if len({x for x, _ in points}) > 1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """The last held-out measurement of a stage: its step, and each number as text."""
+
+    step: int
+    numbers: tuple[tuple[str, str], ...]
+
+
+def last_measured(evals: Sequence[Row]) -> Measured | None:
+    """What was found when a stage was last measured; None where it never was.
+
+    >>> last_measured([{"step": 5, "name": "held-out", "eval/accuracy": 0.728}])
+    Measured(step=5, numbers=(('accuracy', '0.728'),))
+    """
+    if not evals:
+        return None
+    row = evals[-1]
+    numbers = {key.removeprefix("eval/"): value for key, value in row.items() if key not in NO_NUMBERS}
+    known = {name: value for name, value in numbers.items() if is_number(value) or is_interval(value)}
+    return Measured(step=row["step"], numbers=tuple((name, _shown(value)) for name, value in known.items()))
+
+
+def _shown(value: Any) -> str:
+    if is_interval(value):
+        return f"{number(value['value'])} [{number(value['low'])}, {number(value['high'])}]"
+    return number(value)
 
 
 def _dots(name: str, values: Sequence[tuple[float, Any]]) -> Series:
@@ -140,6 +179,10 @@ def merged(series: Iterable[Series]) -> list[Series]:
 
 
 def _same_scale(series: Sequence[Series]) -> bool:
-    sizes = [max((abs(y) for _, y in s.points if math.isfinite(y)), default=0.0) for s in series]
-    real = [size for size in sizes if size > 0]
-    return not real or max(real) <= SCALES_APART * min(real)
+    """Whether curves fit one axis; those that are 0 throughout stand together."""
+    sizes = [_size(one) for one in series]
+    return max(sizes) <= ROUNDING or max(sizes) <= SCALES_APART * min(sizes)
+
+
+def _size(one: Series) -> float:
+    return max((abs(y) for _, y in one.points if math.isfinite(y)), default=0.0)

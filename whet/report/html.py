@@ -17,7 +17,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from whet.files import explained, replace_file
-from whet.report.curves import figures
+from whet.report.curves import figures, last_measured
 from whet.report.numerals import duration, number
 from whet.report.plot import SMOOTH_FROM, plot
 from whet.report.read import Event, Story, read_story
@@ -67,7 +67,7 @@ def render(story: Story) -> str:
         script=Markup(_asset("report.js")),
         headline=headline(story.table) if story.table else None,
         rows=table_rows(story.table) if story.table else [],
-        stages=[(stage, figures(stage.metrics, stage.evals)) for stage in story.stages],
+        stages=[(stage, figures(stage.metrics, stage.evals), last_measured(stage.evals)) for stage in story.stages],
         questions=shown[:MOST_QUESTIONS],
         question_count=len(shown),
         open_questions=OPEN_QUESTIONS,
