@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,12 +18,15 @@ from whet.data.config import DataConfig
 from whet.data.readers import read_rows
 from whet.data.splits import split_rows
 from whet.errors import DataError
+from whet.measure import MeasureConfig
 from whet.models.config import ModelConfig
 from whet.recipes import recipe
 from whet.recipes.params import OwnPass
 from whet.recipes.stage import Stage, Stages
 from whet.rundir import RunDir
 from whet.train.config import OfflineConfig, SupervisedConfig
+
+HELP = ("run", "quickstart", "list", "explain", "recipe", "chat", "report", "eval")
 
 SCORE = """
 def score(completions, **columns):
@@ -353,7 +357,16 @@ def test_chat_with_a_model_until_the_end_of_input(whet: Whet, monkeypatch: pytes
     assert whet("chat", "lab:base", "--max-new-tokens", 8, width=80).out == said.out, "the same seed, the same answers"
 
 
-def test_help_of_every_command(whet: Whet) -> None:
-    for words in ([], ["run"], ["quickstart"], ["list"], ["explain"], ["recipe"], ["recipe", "show"], ["eval"]):
-        said = whet(*words, "--help", width=80)
-        assert said.code == 0 and "Usage: " in said.out
+@pytest.mark.parametrize("words", [[], *([name] for name in HELP), ["recipe", "show"]], ids=" ".join)
+def test_help_of_every_command(whet: Whet, words: list[str]) -> None:
+    """Within the width, with a sentence; examples stand on lines of their own."""
+    said = whet(*words, "--help", width=80)
+    assert said.code == 0 and "Usage: " in said.out and widest(said) <= 80
+    assert not any(line.count("whet eval") + line.count("whet chat") > 1 for line in said.out.splitlines())
+
+
+def test_the_help_of_eval_names_its_keys(whet: Whet) -> None:
+    text = whet("eval", "--help", width=100).out
+    for name, field in MeasureConfig.model_fields.items():
+        assert re.search(rf"[•,] {name}\b", text), name
+        assert field.is_required() or field.default is None or f"({field.default})" in text, name

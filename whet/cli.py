@@ -27,6 +27,8 @@ app = typer.Typer(
     `whet quickstart` shows everything on an embedded model in minutes. Then bring your own:
 
         whet run grpo model=Qwen/Qwen2.5-1.5B-Instruct data=train.jsonl reward=my.py:score lora=true
+
+    `whet list recipe` names what can be run, `whet recipe show NAME` its parameters and their defaults.
     """,
 )
 recipe_app = typer.Typer(no_args_is_help=True, help="Look at recipes: their parameters and each stage's configuration.")
@@ -143,15 +145,21 @@ def recipe_show(
 def chat(
     models: Annotated[
         list[str],
-        typer.Argument(
-            metavar="MODEL_OR_RUN…", help="Model folders, hub names or run folders; a run shows before and after."
-        ),
+        typer.Argument(metavar="MODEL_OR_RUN…", help="Model folders, hub names, lab:NAME or run folders."),
     ],
     temperature: Annotated[float, typer.Option(help="Sampling temperature.")] = 1.0,
     max_new_tokens: Annotated[int, typer.Option(help="Longest answer in tokens.")] = 128,
     seed: Annotated[int, typer.Option(help="The same seed gives the same answers.")] = 0,
 ) -> None:
-    """Talk to models side by side: before and after training. /quit leaves, /help lists the commands."""
+    """Talk to models side by side: before and after training. /quit leaves, /help lists the commands.
+
+    Examples:
+
+        whet chat runs/grpo-1
+        whet chat Qwen/Qwen2.5-1.5B-Instruct runs/dpo-1/stages/01-dpo/final
+
+    A run shows the model it began with beside the one it trained last.
+    """
     from whet.talk import talk
 
     talk(models, temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
@@ -159,7 +167,14 @@ def chat(
 
 @app.command()
 def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]) -> None:
-    """Write a run's report.html again and print its table."""
+    """Write a run's report.html again and print its table; also of a run that is still going, or was stopped.
+
+    Example:
+
+        whet report runs/quickstart-1
+
+    The page is one file that needs nothing else: it can be sent.
+    """
     from whet.launch import Run
     from whet.report.html import write_report
 
@@ -174,15 +189,27 @@ def eval_command(
     ],
     settings: Annotated[
         list[str],
-        typer.Argument(
-            metavar="KEY=VALUE…", help="data=F reward=R, and k, n, seed, temperature, max_new_tokens, out=FILE (JSON)."
-        ),
+        typer.Argument(metavar="KEY=VALUE…", help="data=F reward=R, and any of the keys above."),
     ],
 ) -> None:
     """Measure a model: mean reward, pass@1, pass@k with bootstrap intervals, truncation, length; a table and JSON.
 
-    whet eval runs/grpo-1 data=test.jsonl reward=my.py:score k=8
-    whet eval lab:base data=lab:math/test reward=lab:math k=8 n=100 out=math.json
+    Examples:
+
+        whet eval runs/grpo-1 data=test.jsonl reward=my.py:score k=8
+        whet eval runs/grpo-1 data=train.jsonl data.holdout=0.05 reward=my.py:score
+        whet eval lab:base data=lab:math/test reward=lab:math k=8 n=100 out=math.json
+
+    Keys:
+
+    - `data`: prompts, from a file, a hub name or a lab world; data.holdout=0.05 asks only the share that a training
+      with that setting held out, data.max_bad_rows allows malformed rows
+    - `reward`: my.py:score, a built-in's name, model:FOLDER or lab:WORLD
+    - `k`: answers per prompt (8)
+    - `n`: use no more prompts than this (all)
+    - `temperature` (1.0), `max_new_tokens` (256)
+    - `seed`: the same seed asks the same draws of every model (0)
+    - `out`: also write every number and answer to this file, as JSON
     """
     from whet.measure import measure_command
 
