@@ -26,7 +26,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
-from whet.config import Config, describe, dump, keys_of, load, resolve_references, unread_fields
+from whet.config import Config, describe, dump, keys_of, load, resolve_references
 from whet.errors import ConfigError
 from whet.registry import Choice
 from whet.tree import plain, read_override, read_yaml, write_yaml
@@ -297,14 +297,6 @@ def test_keys_follow_what_is_chosen() -> None:
         *keys_of(Loop)
     }
     assert "loss.tau" not in keys_of(Loop)
-
-
-def test_a_field_that_nothing_reads_is_found(tmp_path: Path) -> None:
-    (tmp_path / "sub").mkdir()
-    (tmp_path / "sub" / "a.py").write_text("def f(c):\n    c.betas = 1\n    return c.optim.lr\n")
-    (tmp_path / "b.py").write_text("schedule = 1\n")
-    assert unread_fields([Optim, Lora], [tmp_path]) == ["Optim.betas", "Optim.schedule", "Lora.rank"]
-    assert unread_fields([Optim], [tmp_path / "b.py"]) == ["Optim.lr", "Optim.betas", "Optim.schedule"]
 
 
 def test_configuration_needs_no_torch() -> None:

@@ -20,7 +20,6 @@ whet.errors.ConfigError: 2 problems in the configuration:
 
 from __future__ import annotations
 
-import ast
 import difflib
 import functools
 from collections.abc import Iterable, Mapping
@@ -73,7 +72,6 @@ __all__ = [
     "keys_of",
     "load",
     "resolve_references",
-    "unread_fields",
 ]
 
 
@@ -175,21 +173,6 @@ def describe(model_type: type[BaseModel]) -> list[Described]:
     ('lr', 'number', '0.0001')
     """
     return [row for name in model_type.model_fields for row in _rows(model_type, name, (), None)]
-
-
-def unread_fields(model_types: Iterable[type[BaseModel]], sources: Iterable[Path]) -> list[str]:
-    """`Model.field` for every field that no source reads as `.field`: an option without effect.
-
-    `sources` are files or folders of Python code; a field counts as read by any attribute of its name.
-    """
-    files = [file for source in sources for file in ([source] if source.is_file() else sorted(source.rglob("*.py")))]
-    read = {
-        node.attr
-        for file in files
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
-    }
-    return [f"{model.__name__}.{name}" for model in model_types for name in model.model_fields if name not in read]
 
 
 def keys_of(model_type: type[BaseModel], value: Node | None = None) -> list[str]:

@@ -1,0 +1,94 @@
+"""An option that nothing reads fails here: real runs of every loop, and a look at who reads which field."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from loop_cases import CASES, Case, drive, save_tiny_model
+
+from whet.config import Config, Loaded
+from whet.data.config import DataConfig
+from whet.launch import _job
+from whet.measure import MeasureConfig, print_measured
+from whet.models.config import ModelConfig
+from whet.plan import Plan
+from whet.recipes.stage import MakeConfig, Stage
+from whet.rollout.config import SamplingConfig
+from whet.rundir import RunDir
+from whet.train.config import CriticConfig, OnlineConfig
+
+NO_READERS = ("config", "annotations", "plan", "traces", "catalogue", "build.check", "build.idle")
+"""Modules that lay options over one another, print or check them; so do all modules of options, `whet.*.config`."""
+
+TRACED = "whet.recipes."
+"""Parameters of recipes: that each changes something is shown in test_origins.py."""
+
+NAMES = {"loop"}
+"""Keys that choose which options there are."""
+
+
+def reading(read: set[tuple[type, str]]) -> Callable[[Any, str], Any]:
+    """An attribute access that notes the fields which the package's own code reads."""
+    known = object.__getattribute__
+
+    def look(self: Any, name: str) -> Any:
+        module = sys._getframe(1).f_globals["__name__"].removeprefix("whet.")
+        mine = module != sys._getframe(1).f_globals["__name__"] and module not in NO_READERS
+        if mine and not module.endswith(".config") and name in type(self).model_fields:
+            read.add((type(self), name))
+        return known(self, name)
+
+    return look
+
+
+def briefly(case: Case, root: Path, **changes: Any) -> None:
+    """A case for a step or two."""
+    least = {"steps": 2} if isinstance(case.config, OnlineConfig) else {"steps": None, "epochs": 0.5}
+    drive(Case(config=case.config.model_copy(update={**least, **changes}), objects=case.objects), root)
+
+
+def work(place: Path) -> None:
+    """A step or two of every loop, with an option of every section; an evaluation; a stage that is a function."""
+    save_tiny_model(place / "model")
+    model = place / "model"
+    rows = [{"prompt": f"{i}+{i}=", "answer": f"{2 * i}", "completion": f"{2 * i}."} for i in range(16)]
+    (place / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name in ("supervised", "reward_model", "dpo", "lora", "kto", "ppo"):
+        briefly(CASES[name](model), place / name)
+    briefly(CASES["supervised"](model), place / "file", data=DataConfig(path=str(place), max_length=40, holdout=0.25))
+    cut = SamplingConfig(max_new_tokens=3, min_p=0.01)
+    shared = CriticConfig(trunk="shared", coef=0.2)
+    asked = DataConfig(path=str(place), max_prompt=4, overlong="keep_end", holdout=0.25)
+    reference = ModelConfig(path=str(model))
+    briefly(CASES["ppo"](model), place / "shared", critic=shared, sampling=cut, data=asked, reference=reference)
+    score = place / "my.py"
+    score.write_text("def score(completions, **columns):\n    return [1.0 for _ in completions]\n")
+    data = DataConfig(path=str(place / "train.jsonl"))
+    settings = MeasureConfig(data=data, reward=f"{score}:score", k=1, n=2, max_new_tokens=3, out=str(place / "out"))
+    print_measured(str(model), settings)
+    stage = Stage(name="make", config=MakeConfig(function="commands:make", arguments={"slow": False}))
+    made = Plan(name="make", params=Loaded(value=Config(), origins={}), generate=lambda: iter([stage]))  # type: ignore
+    with RunDir.create(place / "made", {}, origins={}, environment={}) as run:
+        _job(run, stage, made, live=None, interrupts=None, objects={}).work()
+
+
+def options(kind: type[Config] = Config) -> set[type[Config]]:
+    """Every model of options that is used itself."""
+    below = {model for sub in kind.__subclasses__() for model in options(sub)}
+    mine = kind.__module__.startswith("whet.") and (not kind.__module__.startswith(TRACED) or kind is MakeConfig)
+    return below | ({kind} if mine and not kind.__subclasses__() else set())
+
+
+def test_every_option_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: set[tuple[type, str]] = set()
+    with monkeypatch.context() as patch:
+        patch.setattr(Config, "__getattribute__", reading(read))
+        work(tmp_path)
+    assert len(options()) > 15
+    unread = {f"{m.__name__}.{f}" for m in options() for f in m.model_fields if f not in NAMES and (m, f) not in read}
+    assert unread == set()
