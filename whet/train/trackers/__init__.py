@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from whet.train.trackers.tensorboard import TensorBoard
-from whet.train.trackers.wandb import WeightsAndBiases
+from whet.train.trackers.weights_and_biases import WeightsAndBiases
 
 MAKERS = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases}
 
