@@ -30,23 +30,28 @@ from whet.train.config import (
 Count = Annotated[int, Field(gt=0)]
 
 
-class QuickstartParams(Config):
-    """What the quickstart may be told."""
+class RewardParams(Config):
+    """What the stages up to the reward model may be told."""
 
     seed: int = 0
     """All randomness follows from it."""
     demonstrations: Count = 3000
     """Examples of fine-tuning, half of each world."""
-    pairs: Count = 6000
+    pairs: Count = 9000
     """Prompts whose two answers an annotator compares."""
-    tau: Annotated[float, Field(gt=0)] = 0.5
+    tau: Annotated[float, Field(gt=0)] = 0.75
     """The annotator's noise: it prefers a with probability σ((gold_a − gold_b) / tau)."""
+    held: Count = 2000
+    """Held-out prompts whose pairs measure the reward model."""
+
+
+class QuickstartParams(RewardParams):
+    """What the quickstart may be told."""
+
     steps: Count = 60
     """Steps of each GRPO stage."""
     prompts: Count = 200
     """Held-out prompts that every model is judged on."""
-    held: Count = 1000
-    """Held-out prompts whose pairs measure the reward model."""
 
 
 @recipe
@@ -103,7 +108,7 @@ def make(function: str, arguments: dict[str, Any]) -> MakeConfig:
     return MakeConfig(function=f"whet.lab.make:{function}", arguments=arguments)
 
 
-def sft_of(params: QuickstartParams) -> SupervisedConfig:
+def sft_of(params: RewardParams) -> SupervisedConfig:
     """Fine-tuning on demonstrations of both worlds."""
     return SupervisedConfig(
         model=ModelConfig(path="lab:base"),
@@ -114,7 +119,7 @@ def sft_of(params: QuickstartParams) -> SupervisedConfig:
     )
 
 
-def pairs_of(params: QuickstartParams, model: str) -> dict[str, Any]:
+def pairs_of(params: RewardParams, model: str) -> dict[str, Any]:
     """What the stage that compares answers is given."""
     return {
         "model": model,
@@ -126,14 +131,14 @@ def pairs_of(params: QuickstartParams, model: str) -> dict[str, Any]:
     }
 
 
-def reward_of(params: QuickstartParams, pairs: Result) -> RewardModelConfig:
+def reward_of(params: RewardParams, pairs: Result) -> RewardModelConfig:
     """A reward model on the compared pairs, measured on held-out ones; it starts from the base, which read votes."""
     return RewardModelConfig(
         model=ModelConfig(path="lab:base"),
         data=DataConfig(path=pairs["pairs"], seed=params.seed),
         eval=EvalConfig(rows=params.held, data=DataConfig(path=pairs["held"], seed=params.seed)),
         optim=OptimConfig(lr=5e-4, schedule="linear", warmup=10),
-        epochs=2,
+        epochs=1.5,
         seed=params.seed,
     )
 
