@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import get_type_hints
@@ -10,11 +11,15 @@ import pytest
 from bad_input import CONFIG, in_a_users_folder
 from console import Whet
 
-from whet.config import load
+from whet.config import Config, load
+from whet.data.config import DataConfig
+from whet.models.config import ModelConfig
 from whet.plan import placeholders, plan, unrolled
 from whet.recipes import recipe
+from whet.recipes.stage import Stage
 from whet.rundir import RunDir
 from whet.traces import traced
+from whet.train.config import OptimConfig, SupervisedConfig
 
 OVERRIDES = "overrides:\n  sft:\n    optim.clip: 0.5\n    optim.betas: [0.8, 0.9]\n    data.holdout: 0.3\n"
 FILE = f"recipe: sft\nparams:\n  model: lab:base\n  data: chats.jsonl\n  seed: 3\n{OVERRIDES}"
@@ -133,3 +138,16 @@ def test_an_override_given_now_replaces_the_files_at_and_below_its_key(tmp_path:
 def test_a_recipes_name_wins_over_a_folder(whet: Whet) -> None:
     Path("sft").mkdir()
     assert whet("run", "sft", "model=lab:base", "data=chats.jsonl", "steps=1", "data.holdout=0").code == 0
+
+
+def test_a_recipe_that_takes_no_other_value_runs_and_says_nothing_of_that_parameter() -> None:
+    class Chosen(Config):
+        lr: str
+
+    def strict(params: Chosen) -> Iterator[Stage]:
+        config = SupervisedConfig(
+            model=ModelConfig(path="lab:base"), data=DataConfig(path="lab:chat"), optim=OptimConfig(lr=float(params.lr))
+        )
+        yield Stage(name="sft", config=config)
+
+    assert traced(strict, Chosen(lr="1e-3"), {"lr": "command line"}) == {"sft": {}}

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from whet.errors import WhetError
 from whet.recipes.stage import Stage
 from whet.tree import dotted, leaves, plain, tree_of
 
@@ -36,13 +37,21 @@ def traced(
     found: dict[str, dict[str, str]] = {name: {} for name in before}
     for name, origin in sources.items():
         other = _another(params, name)
-        for stage in unroll(other) if other is not None else ():
+        for stage in _stages(unroll, other) if other is not None else ():
             after = leaves_of(stage.config)
             for key, value in before.get(stage.name, {}).items():
                 if key not in after or after[key] != value:
                     both = (found[stage.name].get(key), f"{origin} ({name})")
                     found[stage.name][key] = ", ".join(text for text in both if text)
     return found
+
+
+def _stages(unroll: Callable[[Params], Iterable[Stage]], params: Params) -> list[Stage]:
+    """The recipe's stages, or none where it does not take this value: then nothing is known of the parameter."""
+    try:
+        return list(unroll(params))
+    except (WhetError, ValueError, LookupError, TypeError):
+        return []
 
 
 def _another(params: Params, name: str) -> Params | None:
