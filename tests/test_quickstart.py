@@ -16,7 +16,7 @@ SEEDS = (0, 1, 2, 3, 4)
 
 def test_small_and_whole(tmp_path: Path) -> None:
     """Every stage, the table with its columns, the page, and a second call that repeats nothing."""
-    small = {"demonstrations": 256, "pairs": 80, "steps": 2, "prompts": 12, "held": 40}
+    small = {"demonstrations": 256, "ranked": 40, "steps": 2, "prompts": 12, "held": 40}
     run = whet.run("quickstart", out=tmp_path / "run", **small)
     rows = {row["stage"]: row for row in run.table}
     assert list(rows) == ["sft", "reward", "grpo", "dpo", "sft, arithmetic", "grpo, arithmetic"]

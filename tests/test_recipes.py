@@ -129,7 +129,7 @@ def test_two_steps_of_sampling(name: str, tmp_path: Path) -> None:
 
 
 def test_the_control_runs(tmp_path: Path) -> None:
-    run = whet.run("quickstart_control", demonstrations=32, pairs=40, held=20, out=tmp_path / "run")
+    run = whet.run("quickstart_control", demonstrations=32, ranked=20, held=20, out=tmp_path / "run")
     assert 0 <= run.table[-1]["accuracy"] <= 1 and run.table[-1]["stage"] == "reward"
 
 

@@ -149,7 +149,7 @@ def _loss(config: LoopConfig) -> Iterator[str]:
     if is_lab(config.data.path):
         yield (
             f"{config.data.path} has prompts and demonstrations, but {choice.name} needs pairs or labels: give a file "
-            "of them (the quickstart's stage `pairs` makes one)"
+            "of them (the quickstart's stage `compare` makes one)"
         )
     if isinstance(config, OfflineConfig) and config.reference is not None:
         shelf: Shelf = next(s for s in (preference_loss, rating_loss) if choice.name in s.names())

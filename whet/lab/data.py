@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 from whet.errors import ConfigError, DataError
-from whet.lab.annotators import Annotator, Judged
+from whet.lab.annotators import Annotator, Judged, KWise
 from whet.lab.text import pieces
 from whet.lab.world import Draft
 from whet.lab.worlds import world as find_world
@@ -112,6 +112,34 @@ def label_pairs(samples: Sequence[tuple[Task, str, str]], annotator: Annotator) 
         if a.strip() != b.strip():
             rows.append(_labelled(task, a, b, annotator))
     return rows, len(samples) - len(rows)
+
+
+def rank_answers(samples: Sequence[tuple[Task, Sequence[str]]], annotator: KWise) -> list[dict[str, Any]]:
+    """Rows `id, prompt, responses, ranks, gold` from (task, its answers): all answers ranked at once, 1 is best."""
+    rows = []
+    for task, texts in samples:
+        looked = [judged(task, text) for text in texts]
+        order = annotator.rank(task.id, looked)
+        rows.append(
+            {
+                "id": task.id,
+                "prompt": list(task.messages),
+                "responses": [[{"role": "assistant", "content": text}] for text in texts],
+                "ranks": [order.index(i) + 1 for i in range(len(texts))],
+                "gold": [answer.gold for answer in looked],
+            }
+        )
+    return rows
+
+
+def shuffled_ranks(rows: Iterable[Mapping[str, Any]], seed: int) -> list[dict[str, Any]]:
+    """The same rows with every prompt's ranks in a random order: the control.
+
+    >>> shuffled_ranks([{"ranks": [1, 2, 3, 4]}], 0)
+    [{'ranks': [1, 3, 2, 4]}]
+    """
+    draw = Random(f"shuffled/{seed}")
+    return [{**row, "ranks": draw.sample(row["ranks"], len(row["ranks"]))} for row in rows]
 
 
 def coin_labels(rows: Iterable[Mapping[str, Any]], seed: int) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Stages that make artefacts in the lab: labelled pairs, and the judgement of every trained model by exact gold.
+"""Stages that make artefacts in the lab: rankings, labelled pairs, and the judgement of trained models by exact gold.
 
 Each is called as `f(folder, live=…, **arguments)` by a recipe and returns what it made: files, numbers, table rows.
 """
@@ -16,8 +16,8 @@ import torch
 from whet.eval.evaluate import Evaluation, evaluate, gold_win_rate
 from whet.eval.stats import Interval
 from whet.files import replace_file
-from whet.lab.annotators import BT
-from whet.lab.data import coin_labels, label_pairs, tasks
+from whet.lab.annotators import BT, KWise
+from whet.lab.data import label_pairs, rank_answers, shuffled_ranks, tasks
 from whet.lab.gold import GoldReward
 from whet.models.config import ModelConfig
 from whet.models.io import load_policy, load_reward
@@ -34,53 +34,62 @@ from whet.types import NoiseKey, Request, Score, Task
 BUDGET = 16384
 
 
-def pairs(
+def comparisons(
     folder: Path,
     *,
     live: Any,
     model: str,
     world: str,
     prompts: int,
+    answers: int,
     held: int,
     tau: float,
     seed: int,
     shuffled: bool = False,
     max_new_tokens: int = 32,
 ) -> dict[str, Any]:
-    """Two answers of `model` to each prompt, compared once by a noisy annotator: P(a) = σ((gold_a − gold_b) / tau).
+    """Answers of `model`, compared by a noisy annotator that prefers a to b with P = σ((gold_a − gold_b) / tau).
 
-    Writes pairs.jsonl from training prompts and held.jsonl from test prompts. `ceiling` is the best accuracy that
-    anyone can reach on the held-out labels. With `shuffled` a fair coin decides every training label: the control.
+    Writes rankings.jsonl, all `answers` to each training prompt ranked at once (Plackett–Luce, whose pairs follow that
+    P), and held.jsonl, two answers to each test prompt compared once. `held_ceiling` is the best accuracy that anyone
+    can reach on the held-out labels. With `shuffled` the training ranks are in a random order: the control.
     """
     policy = load_policy(ModelConfig(path=model), seed=seed).freeze()
-    annotator = BT(tau=tau, seed=seed)
-    numbers: dict[str, float] = {}
-    for name, split, count in (("pairs", "train", prompts), ("held", "test", held)):
-        chosen = tasks(world, split, count, seed + 1)
-        live.say(f"{count} prompts of lab:{world}/{split}: two answers each, compared by a noisy annotator")
-        drawn = _twice(policy, chosen, seed, split, max_new_tokens)
-        written = [(task, a, b) for task, a, b in drawn if a.strip() and b.strip()]
-        rows, identical = label_pairs(written, annotator)
-        rows = coin_labels(rows, seed) if shuffled and name == "pairs" else rows
-        text = "".join(json.dumps(row) + "\n" for row in rows)
-        replace_file(folder / f"{name}.jsonl", text.encode())
-        numbers |= {
-            f"{name}_rows": len(rows),
-            f"{name}_identical": identical,
-            f"{name}_empty": len(drawn) - len(written),
-        }
-        numbers |= {f"{name}_ceiling": sum(row["p_gold"] for row in rows) / len(rows)}
-    return {"files": {"pairs": "pairs.jsonl", "held": "held.jsonl"}, "numbers": numbers}
+    live.say(f"{prompts} prompts of lab:{world}/train: {answers} answers each, ranked by a noisy annotator")
+    drawn = _answers(policy, tasks(world, "train", prompts, seed + 1), answers, seed, "train", max_new_tokens)
+    told = [(task, texts) for task, texts in drawn if all(text.strip() for text in texts)]
+    rankings = rank_answers(told, KWise(k=answers, tau=tau, seed=seed))
+    _write(folder / "rankings.jsonl", shuffled_ranks(rankings, seed) if shuffled else rankings)
+    live.say(f"{held} prompts of lab:{world}/test: two answers each, compared by the same annotator")
+    others = _answers(policy, tasks(world, "test", held, seed + 1), 2, seed, "test", max_new_tokens)
+    both = [(task, a, b) for task, (a, b) in others if a.strip() and b.strip()]
+    pairs, identical = label_pairs(both, BT(tau=tau, seed=seed))
+    _write(folder / "held.jsonl", pairs)
+    numbers = {
+        "rankings": len(rankings),
+        "rankings_empty": len(drawn) - len(told),
+        "held_rows": len(pairs),
+        "held_identical": identical,
+        "held_empty": len(others) - len(both),
+        "held_ceiling": sum(row["p_gold"] for row in pairs) / len(pairs),
+    }
+    return {"files": {"rankings": "rankings.jsonl", "held": "held.jsonl"}, "numbers": numbers}
 
 
-def _twice(policy: Decoder, chosen: Sequence[Task], seed: int, stream: str, length: int) -> list[tuple[Task, str, str]]:
+def _answers(
+    policy: Decoder, chosen: Sequence[Task], n: int, seed: int, stream: str, length: int
+) -> list[tuple[Task, list[str]]]:
     engine, renderer = engine_of(policy, SamplingConfig(max_new_tokens=length, slots=128))
     requests = [
-        Request(prompt=renderer.prompt(t), key=NoiseKey(seed=seed, stream=f"pairs/{stream}", step=0, task=t.id), n=2)
+        Request(prompt=renderer.prompt(t), key=NoiseKey(seed=seed, stream=f"pairs/{stream}", step=0, task=t.id), n=n)
         for t in chosen
     ]
     drawn = engine.sample(requests)
-    return [(task, a.text, b.text) for task, (a, b) in zip(chosen, drawn, strict=True)]
+    return [(task, [r.text for r in rollouts]) for task, rollouts in zip(chosen, drawn, strict=True)]
+
+
+def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    replace_file(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
 
 def judge(

@@ -37,12 +37,14 @@ class RewardParams(Config):
     """All randomness follows from it."""
     demonstrations: Count = 3000
     """Examples of fine-tuning, half of each world."""
-    pairs: Count = 9000
-    """Prompts whose two answers an annotator compares."""
-    tau: Annotated[float, Field(gt=0)] = 0.75
-    """The annotator's noise: it prefers a with probability σ((gold_a − gold_b) / tau)."""
+    ranked: Count = 6000
+    """Prompts whose answers an annotator ranks."""
+    answers: Annotated[int, Field(ge=2)] = 4
+    """Answers to each of them."""
+    tau: Annotated[float, Field(gt=0)] = 0.8
+    """The annotator's noise: it prefers a to b with probability σ((gold_a − gold_b) / tau)."""
     held: Count = 2000
-    """Held-out prompts whose pairs measure the reward model."""
+    """Held-out prompts whose two answers, compared, measure the reward model."""
 
 
 class QuickstartParams(RewardParams):
@@ -61,24 +63,25 @@ def quickstart(params: QuickstartParams) -> Stages:
     whet quickstart
     """
     seed = params.seed
-    sft = yield Stage(name="sft", config=sft_of(params), seconds=25)
-    pairs = yield Stage(name="pairs", config=make("pairs", pairs_of(params, sft.model)), seconds=20)
-    reward = yield Stage(name="reward", config=reward_of(params, pairs), seconds=40)
+    sft = yield Stage(name="sft", config=sft_of(params), seconds=10)
+    compared = yield Stage(name="compare", config=make("comparisons", compared_of(params, sft.model)), seconds=35)
+    reward = yield Stage(name="reward", config=reward_of(params, compared), seconds=50)
     grpo = yield Stage(
         name="grpo", config=_grpo(params, sft.model, "chat", f"model:{reward.model}", kl=0.2), seconds=60
     )
-    math = yield Stage(name="grpo_math", config=_grpo(params, sft.model, "math", "lab:math", kl=0.0), seconds=40)
+    math = yield Stage(name="grpo_math", config=_grpo(params, sft.model, "math", "lab:math", kl=0.0), seconds=15)
     dpo = yield Stage(
         name="dpo",
         config=OfflineConfig(
             model=ModelConfig(path=sft.model),
-            data=DataConfig(path=pairs["pairs"], seed=seed),
+            data=DataConfig(path=compared["rankings"], seed=seed),
             loss=Choice("dpo", {"beta": 0.2}),
             optim=OptimConfig(lr=3e-4, schedule="linear", warmup=10),
+            batch=16,
             epochs=1,
             seed=seed,
         ),
-        seconds=40,
+        seconds=60,
     )
     chat: dict[str, Any] = {"world": "chat", "proxy": reward.model}
     arithmetic: dict[str, Any] = {"world": "math", "k": 8}
@@ -119,26 +122,28 @@ def sft_of(params: RewardParams) -> SupervisedConfig:
     )
 
 
-def pairs_of(params: RewardParams, model: str) -> dict[str, Any]:
+def compared_of(params: RewardParams, model: str) -> dict[str, Any]:
     """What the stage that compares answers is given."""
     return {
         "model": model,
         "world": "chat",
-        "prompts": params.pairs,
+        "prompts": params.ranked,
+        "answers": params.answers,
         "held": params.held,
         "tau": params.tau,
         "seed": params.seed,
     }
 
 
-def reward_of(params: RewardParams, pairs: Result) -> RewardModelConfig:
-    """A reward model on the compared pairs, measured on held-out ones; it starts from the base, which read votes."""
+def reward_of(params: RewardParams, compared: Result) -> RewardModelConfig:
+    """A reward model on all pairs of the rankings, measured on held-out pairs; its start, the base, has read votes."""
     return RewardModelConfig(
         model=ModelConfig(path="lab:base"),
-        data=DataConfig(path=pairs["pairs"], seed=params.seed),
-        eval=EvalConfig(rows=params.held, data=DataConfig(path=pairs["held"], seed=params.seed)),
+        data=DataConfig(path=compared["rankings"], seed=params.seed),
+        eval=EvalConfig(rows=params.held, data=DataConfig(path=compared["held"], seed=params.seed)),
         optim=OptimConfig(lr=5e-4, schedule="linear", warmup=10),
-        epochs=1.5,
+        batch=16,
+        epochs=1,
         seed=params.seed,
     )
 

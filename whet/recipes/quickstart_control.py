@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from whet.recipes import recipe
-from whet.recipes.quickstart import RewardParams, make, pairs_of, reward_of, sft_of
+from whet.recipes.quickstart import RewardParams, compared_of, make, reward_of, sft_of
 from whet.recipes.stage import Stage, Stages
 
 
@@ -14,5 +14,7 @@ def quickstart_control(params: RewardParams) -> Stages:
     whet run quickstart_control
     """
     sft = yield Stage(name="sft", config=sft_of(params))
-    pairs = yield Stage(name="pairs", config=make("pairs", {**pairs_of(params, sft.model), "shuffled": True}))
-    yield Stage(name="reward", config=reward_of(params, pairs))
+    compared = yield Stage(
+        name="compare", config=make("comparisons", {**compared_of(params, sft.model), "shuffled": True})
+    )
+    yield Stage(name="reward", config=reward_of(params, compared))
