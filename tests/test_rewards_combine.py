@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -178,3 +179,19 @@ def test_another_tokenizer_reads_the_text_anew() -> None:
     scored = asyncio.run(ModelReward(name="rm", model=token_sum, budget=100, renderer=renderer)([group("ab")]))
     wanted: Sequence[int] = renderer.plain("Q", "ab").tokens
     assert scored[0].scores[0] == Score(value=float(sum(wanted)))
+
+
+@pytest.mark.parametrize("renderer", [None, Renderer(tiny_tokenizer())])
+def test_a_cut_answer_is_read_as_if_it_had_ended_and_a_finished_one_as_it_is(renderer: Renderer | None) -> None:
+    whole = group("ab")
+    cut = replace(whole, members=tuple((replace(r, stopped="length"), None) for r in whole.rollouts))
+    end = Renderer(tiny_tokenizer()).stop
+
+    def value(given: Group, **options: Any) -> float:
+        reward = ModelReward(name="rm", model=token_sum, budget=100, renderer=renderer, **options)
+        score = asyncio.run(reward([given]))[0].scores[0]
+        assert score is not None and score.value is not None
+        return score.value
+
+    assert value(cut, end=end) == value(cut) + end
+    assert value(whole, end=end) == value(whole)

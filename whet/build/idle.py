@@ -86,6 +86,9 @@ def _critic(config: OnlineConfig) -> Iterator[str]:
 
 def _reward(reward: RewardConfig, key: str) -> Iterator[str]:
     """Options of a function where no function is called."""
+    model = reward.function.startswith(MODEL)
+    if model and set(reward.options) <= {"end_cut"}:
+        reward = reward.model_copy(update={"options": {}})
     given = _changed(reward, "deadline", "options", "floor")
     if given and reward.function.startswith((LAB, MODEL)):
         yield f"{_named(key, given)} given, but {reward.function} is no function, which alone has them: leave it out"

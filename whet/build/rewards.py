@@ -2,7 +2,8 @@
 
 my.py:score, package.module:score    a Python function
 exact_match, final_number, …         a built-in of the shelf
-model:FOLDER                         a reward model; text is rendered anew where its vocabulary is another
+model:FOLDER                         a reward model; text is rendered anew where its vocabulary is another; with the
+                                     option end_cut=true it reads an answer that was cut off as if it had ended there
 lab:WORLD                            the exact gold reward of a lab world
 code:NAME                            a function given from Python
 """
@@ -55,18 +56,26 @@ def build_reward(config: RewardConfig, objects: Mapping[str, Any], *, seed: int,
             options=config.options,
         )
     if config.function.startswith(MODEL):
-        return model_reward(config.function.removeprefix(MODEL), label(config), seed=seed, budget=budget, policy=policy)
+        return model_reward(config, seed=seed, budget=budget, policy=policy)
     if config.function.startswith(LAB):
         return GoldReward(config.function.removeprefix(LAB))
     return load_reward_function(config)
 
 
-def model_reward(path: str, name: str, *, seed: int, budget: int, policy: Any) -> ModelReward:
+def model_reward(config: RewardConfig, *, seed: int, budget: int, policy: Any) -> ModelReward:
     """A reward model, given tokens as they are where its vocabulary is the policy's."""
+    path = config.function.removeprefix(MODEL)
     models.refuse_headless(path)
     scorer = models.scorer(ModelConfig(path=path), seed=seed).freeze()
-    renderer = None if policy is not None and same_vocabulary(scorer, policy) else renderer_of(scorer)
-    return ModelReward(name=name, model=scorer, budget=budget, renderer=renderer)
+    own = renderer_of(scorer)
+    same = policy is not None and same_vocabulary(scorer, policy)
+    return ModelReward(
+        name=label(config),
+        model=scorer,
+        budget=budget,
+        renderer=None if same else own,
+        end=own.stop if config.options.get("end_cut") else None,
+    )
 
 
 def same_vocabulary(a: Any, b: Any) -> bool:

@@ -97,8 +97,7 @@ def judge(
     """
     before = load_policy(ModelConfig(**models[0]["model"]), seed=seed).freeze()
     trained, second = (
-        ModelReward(name=name, model=load_reward(ModelConfig(path=path), seed=seed).freeze(), budget=BUDGET)
-        for name, path in (("reward_model", trained_on), ("second", judged_by))
+        _scorer(name, path, seed) for name, path in (("reward_model", trained_on), ("second", judged_by))
     )
     asked = _tasks(prompts, before, count)
     found: list[Storyteller] = []
@@ -117,6 +116,12 @@ def judge(
     text = json.dumps({row["stage"]: one.evaluation.json() for row, one in zip(rows, found, strict=True)})
     replace_file(folder / "evaluations.json", text.encode())
     return {"files": {"evaluations": "evaluations.json"}, "numbers": numbers_of(rows), "rows": rows}
+
+
+def _scorer(name: str, path: str, seed: int) -> ModelReward:
+    """A reward model that reads every story as if it ended where it was cut off."""
+    model = load_reward(ModelConfig(path=path), seed=seed).freeze()
+    return ModelReward(name=name, model=model, budget=BUDGET, end=renderer_of(model).stop)
 
 
 def _tasks(path: str, policy: Decoder, count: int) -> list[Task]:

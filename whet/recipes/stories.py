@@ -30,9 +30,9 @@ class StoriesParams(RealData):
     """Prompts per step."""
     group: Count = 8
     """Stories per prompt."""
-    lr: Rate = 3e-4
+    lr: Rate = 2e-4
     """Learning rate of GRPO."""
-    kl: Annotated[float, Field(ge=0)] = 0.05
+    kl: Annotated[float, Field(ge=0)] = 0.3
     """Weight of the distance to the pre-trained model."""
     max_new_tokens: Count = 64
     """Longest continuation in tokens."""
@@ -61,7 +61,9 @@ def stories(params: StoriesParams) -> Stages:
     second = yield Stage(name="second_reward", config=_reward(params, halves["b"], halves["a"]), seconds=60)
     happy = yield Stage(
         name="grpo",
-        config=_grpo(params, prompts["train"], RewardConfig(function=f"model:{first.model}")),
+        config=_grpo(
+            params, prompts["train"], RewardConfig(function=f"model:{first.model}", options={"end_cut": True})
+        ),
         seconds=100,
     )
     chance = RewardConfig(function="whet.lab.real:chance", options={"seed": seed})
@@ -107,6 +109,6 @@ def _grpo(params: StoriesParams, prompts: str, reward: RewardConfig) -> OnlineCo
         prompts=params.prompts,
         group=params.group,
         advantage=Choice("group_zscore"),
-        kl=KLConfig(coef=params.kl),
+        kl=KLConfig(coef=params.kl, estimator=Choice("k1"), place="reward"),
         seed=params.seed,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -24,13 +24,16 @@ class ModelReward:
     """The reward model's number for each rollout, read at its last token.
 
     The sampled tokens are scored as they are where `renderer` is None, which asks for one vocabulary of policy and
-    reward model; with the reward model's own renderer, task and answer are rendered anew from their text.
+    reward model; with the reward model's own renderer, task and answer are rendered anew from their text. `end` is the
+    stop token put behind an answer that was cut off: a reward model has read finished texts only, and would otherwise
+    judge an answer by whether it ended.
     """
 
     name: str
     model: ScoreHead
     budget: int
     renderer: Renderer | None = None
+    end: int | None = None
 
     async def __call__(self, groups: Sequence[Group]) -> list[Group]:
         trees = [
@@ -40,10 +43,12 @@ class ModelReward:
         return [group.scored([self._score(next(values), group.task) for _ in group.rollouts]) for group in groups]
 
     def _rollout(self, task: Task, rollout: Rollout) -> Rollout:
+        stopped = rollout.stopped == "stop"
         if self.renderer is None:
-            return rollout
+            return rollout if stopped or self.end is None else _ended(rollout, self.end)
         if task.plain:
-            return self.renderer.plain(task.prompt_text, rollout.text, task_id=task.id, stop=rollout.stopped == "stop")
+            stop = stopped or self.end is not None
+            return self.renderer.plain(task.prompt_text, rollout.text, task_id=task.id, stop=stop)
         turns = rollout.messages or ({"role": "assistant", "content": rollout.text},)
         return self.renderer.conversation((*task.messages, *turns), start=len(task.messages), task_id=task.id)[0]
 
@@ -53,6 +58,12 @@ class ModelReward:
                 f"the reward model {self.name} gave {value} on task {task.id!r}; its weights or inputs are broken"
             )
         return Score(value=value)
+
+
+def _ended(rollout: Rollout, end: int) -> Rollout:
+    """The rollout with one more token behind it, which nobody sampled."""
+    tokens, mask = (*rollout.tokens, end), (*rollout.mask, False)
+    return replace(rollout, tokens=tokens, mask=mask, source=(*rollout.source, "template"))
 
 
 def score_trees(model: ScoreHead, trees: Sequence[Tree], *, budget: int) -> list[float]:
