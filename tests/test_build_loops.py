@@ -19,6 +19,7 @@ from whet.build.loops import _actors
 from whet.errors import ModelError
 from whet.models.config import ModelConfig
 from whet.models.io import load_policy, load_reward, save
+from whet.rollout.config import SamplingConfig
 from whet.rundir import RunDir
 from whet.train.config import CriticConfig, OnlineConfig, OptimConfig, RewardModelConfig
 
@@ -53,6 +54,20 @@ def test_what_is_measured_has_the_names_that_are_known_beforehand(name: str, mod
     drive(Case(config=case.config.model_copy(update={"steps": 1}), objects=case.objects), tmp_path / "run")
     (row,) = RunDir.open(tmp_path / "run" / "stages" / "01-loop").rows("evals")
     assert {key.removeprefix("eval/") for key in row if key.startswith("eval/")} == {*HELD_OUT[KINDS[name]]}
+
+
+def test_prompt_and_answer_together_keep_to_the_longest_sequence(model: Path, tmp_path: Path) -> None:
+    """`data.max_length` holds for what is sampled too, in training and in evaluation."""
+    case = CASES["grpo"](model)
+    data = case.config.data.model_copy(update={"max_length": 24})
+    change = {"data": data, "steps": 1, "sampling": SamplingConfig(max_new_tokens=60), "token_budget": 4000}
+    drive(Case(config=case.config.model_copy(update=change), objects=case.objects), tmp_path / "run")
+    run = RunDir.open(tmp_path / "run" / "stages" / "01-loop")
+    found = list(run.rows("rollouts"))
+    prompts = [len(tiny_tokenizer()(row["prompt"])["input_ids"]) for row in found]
+    assert max(n + row["length"] for n, row in zip(prompts, found, strict=True)) == 24
+    assert {row["stopped"] for row in found} >= {"overflow"}
+    assert all(row["eval/length"] <= 24 - min(prompts) for row in run.rows("evals"))
 
 
 def online(model: Path, **critic: Any) -> OnlineConfig:

@@ -115,7 +115,7 @@ def measured(model: str, config: MeasureConfig) -> Measured:
     sampling = SamplingConfig(temperature=config.temperature, max_new_tokens=config.max_new_tokens)
     reward = build_rewards([judge], {}, seed=config.seed, budget=16384, policy=policy)
     reward.check(found)
-    engine, renderer = engine_of(policy, sampling)
+    engine, renderer = engine_of(policy, sampling, max_length=where.max_length)
     evaluation = evaluate(engine, found, renderer.prompt, reward, k=config.k, seed=config.seed)
     return Measured(evaluation=evaluation, reports=tuple(reports))
 

@@ -40,7 +40,7 @@ from whet.train.offline import offline
 from whet.train.online import online
 from whet.train.record import held_out_numbers, rollout_rows
 from whet.train.reward_model import reward_model
-from whet.train.scores import Journaled
+from whet.train.scores import HELD_OUT, Journaled
 from whet.train.session import Session, Watcher
 from whet.train.source import PolicySource, sample_groups
 from whet.train.step import Reference
@@ -159,7 +159,9 @@ def _online(config: OnlineConfig, place: Place) -> Job:
     start = policy if config.kl.coef else None
     reference = models.reference(config.reference, config.model, policy, seed=config.seed) if start else None
     learned, held = data.tasks(config.data, policy, place.objects, place.note, held=config.eval.data)
-    engine, renderer = engine_of(policy, config.sampling)
+    engine, renderer = engine_of(policy, config.sampling, max_length=config.data.max_length)
+    asked = config.eval.data or config.data
+    eval_engine, _ = engine_of(policy, config.sampling, max_length=asked.max_length)
     reward = build_rewards(config.rewards, place.objects, seed=config.seed, budget=config.token_budget, policy=policy)
     reward.check(learned)
     reward.check(held)
@@ -175,8 +177,8 @@ def _online(config: OnlineConfig, place: Place) -> Job:
 
     def evaluate(step: int) -> dict[str, float]:
         chosen = [(task, 0) for task in held[: config.eval.rows]]
-        judge = Journaled(reward=reward, journal=place.run.journal, step=step, kind="eval")
-        groups = sample_groups(engine, renderer.prompt, judge, chosen, n=1, seed=config.seed, step=0, stream="eval")
+        judge = Journaled(reward=reward, journal=place.run.journal, step=step, kind=HELD_OUT)
+        groups = sample_groups(eval_engine, renderer.prompt, judge, chosen, n=1, seed=config.seed, step=0, stream="eval")
         return held_out_numbers(groups)
 
     def record(step: int, groups: Sequence[Group], batch: TokenBatch) -> list[dict[str, Any]]:

@@ -239,7 +239,8 @@ def _fitting(renderer: Renderer, task: Task, example: Example, intake: Intake) -
     if not ids:
         raise RowFault("has a prompt that encodes to no token")
     whole = config.max_length or renderer.context
-    limit = config.max_prompt or (whole - 1 if whole is not None else None)
+    limits = [limit for limit in (config.max_prompt, whole and whole - 1) if limit is not None]
+    limit = min(limits, default=None)
     intake.count("unknown", renderer.count_unknown(ids))
     if limit is None or len(ids) <= limit:
         return [task]

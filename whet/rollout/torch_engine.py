@@ -32,26 +32,35 @@ if TYPE_CHECKING:
     from whet.models.policy import Decoder
 
 
-def engine_of(decoder: Decoder, sampling: SamplingConfig) -> tuple[TorchEngine, Renderer]:
-    """A sampler for a model, and how its prompts are rendered."""
+def engine_of(
+    decoder: Decoder, sampling: SamplingConfig, *, max_length: int | None = None
+) -> tuple[TorchEngine, Renderer]:
+    """A sampler for a model, and how its prompts are rendered; prompt and response have at most `max_length` tokens."""
     renderer = renderer_of(decoder)
-    return TorchEngine(decoder, sampling, renderer.stop_ids), renderer
+    return TorchEngine(decoder, sampling, renderer.stop_ids, max_length=max_length), renderer
 
 
 class TorchEngine:
     """Draws responses of a `Decoder`: `sampling` says how, `stop_ids` which tokens end a response.
 
     Ids from `vocabulary` up (rows of the embedding that no text uses) are never drawn; by default it is what the
-    decoder's tokenizer knows. `last` says what the last call did. A response that would leave the model's context ends
-    there with stopped="overflow".
+    decoder's tokenizer knows. `last` says what the last call did. A response that would leave the model's context, or
+    make more than `max_length` tokens with its prompt, ends there with stopped="overflow".
     """
 
     def __init__(
-        self, decoder: Decoder, sampling: SamplingConfig, stop_ids: Sequence[int], *, vocabulary: int | None = None
+        self,
+        decoder: Decoder,
+        sampling: SamplingConfig,
+        stop_ids: Sequence[int],
+        *,
+        vocabulary: int | None = None,
+        max_length: int | None = None,
     ) -> None:
         self.decoder, self.sampling, self.stop_ids = decoder, sampling, frozenset(stop_ids)
         self.embedded = decoder.backbone.get_input_embeddings().weight.shape[0]
-        self.context = _context(decoder)
+        limits = [limit for limit in (_context(decoder), max_length) if limit is not None]
+        self.context = min(limits, default=None)
         self.vocabulary = _known(decoder, self.embedded) if vocabulary is None else vocabulary
         if not 0 < self.vocabulary <= self.embedded:
             raise ModelError(
