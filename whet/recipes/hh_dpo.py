@@ -28,6 +28,9 @@ def hh_dpo(params: HHDpoParams) -> Stages:
     """DPO on one base subset of HH-RLHF: the implicit reward orders held-out pairs better than with shuffled labels.
 
     whet run hh_dpo folder=../shared/data subset=helpful-base
+
+    Reached, mean of three seeds: harmless-base 61.2 % (shuffled labels 48.0 %, length alone 55.4 %) and helpful-base
+    59.1 % (shuffled labels 46.9 %, length alone 59.7 %, which it does not beat).
     """
     pairs = yield Stage(name="pairs", config=params.pairs(), seconds=15)
 

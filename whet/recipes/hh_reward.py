@@ -25,6 +25,9 @@ def hh_reward(params: HHRewardParams) -> Stages:
     """Bradley–Terry on one base subset of HH-RLHF: held-out accuracy above the same training on shuffled labels.
 
     whet run hh_reward folder=../shared/data subset=harmless-base
+
+    Reached, mean of three seeds: harmless-base 61.2 % (shuffled labels 48.9 %, length alone 55.4 %) and helpful-base
+    62.4 % (shuffled labels 42.9 %, length alone 59.7 %).
     """
     pairs = yield Stage(name="pairs", config=params.pairs(), seconds=15)
 
