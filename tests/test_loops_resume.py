@@ -20,7 +20,7 @@ from whet.journal import Journal
 from whet.registry import Choice
 from whet.train.config import OptimConfig
 from whet.train.learner import Learner
-from whet.train.scores import Journaled
+from whet.train.scores import HELD_OUT, Journaled
 from whet.types import Group, Rollout, Score, Task
 
 ALWAYS = {"metrics.jsonl", "evals.jsonl", "done.json", "final/model.safetensors"}
@@ -184,6 +184,17 @@ def test_scores_are_replayed_as_they_were(tmp_path: Path) -> None:
     again = replace(made, journal=Journal(tmp_path / "j", writable=True))
     assert ask(again, groups("x", "yy")) == first
     assert reward.calls == 1 and len(journal) == 4
+
+
+def test_a_held_out_answer_that_could_not_be_judged_is_asked_again(tmp_path: Path) -> None:
+    """… and those that could are not replaced."""
+    reward, journal = Fickle(), Journal(tmp_path / "j", writable=True)
+    made = Journaled(reward=reward, journal=journal, step=3, kind=HELD_OUT)
+    first = ask(made, groups("x", "yy"))
+    assert first[1].scores == (Score(value=1.1, parts={"a": 1 / 3}), Score(value=None, fault="infrastructure"))
+    assert len(journal) == 2
+    again = replace(made, journal=Journal(tmp_path / "j", writable=True))
+    assert ask(again, groups("x", "yy")) == first and reward.calls == 2
 
 
 def test_another_step_or_answer_is_asked_anew(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,9 +20,15 @@ from whet.train.session import Session
 
 
 def saved_steps(
-    monkeypatch: pytest.MonkeyPatch, folder: Path, checkpoint: CheckpointConfig, *, steps: int, costs: float = 0.1
+    monkeypatch: pytest.MonkeyPatch,
+    folder: Path,
+    checkpoint: CheckpointConfig,
+    *,
+    steps: int,
+    costs: float = 0.1,
+    held_out: Sequence[float | None] = (),
 ) -> list[int]:
-    """The steps that are saved where each takes 30 seconds and each save `costs`."""
+    """The steps that are saved where each takes 30 seconds, each save `costs`, and each measures a number, or none."""
     now, saved = [1000.0], []
     real = module.save
 
@@ -30,15 +37,31 @@ def saved_steps(
         saved.append(arguments[1])
         return real(*arguments, **options)
 
+    def evaluate(step: int) -> dict[str, float]:
+        number = held_out[step - 1]
+        return {"eval/length": 1.0} if number is None else {"eval/length": 1.0, "eval/reward": number}
+
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setattr(module, "save", save)
     identity = Identity(config={}, tokenizer_hash="", data_fingerprint="")
     with RunDir.create(folder, {}, origins={}, environment={}) as run:
-        session = Session(run, parts={}, identity=identity, checkpoint=checkpoint, evaluation=EvalConfig())
+        session = Session(
+            run,
+            parts={},
+            identity=identity,
+            checkpoint=checkpoint,
+            evaluation=EvalConfig(every=1),
+            evaluate=evaluate if held_out else None,
+        )
         for step in session.steps(steps):
             now[0] += 30
             session.commit(step, {"loss": Mean.of(1.0)})
     return saved
+
+
+def kept(folder: Path) -> list[int]:
+    """The steps of the checkpoints that are there."""
+    return sorted(int(path.name.removeprefix("step_")) for path in (folder / "checkpoints").iterdir())
 
 
 def test_a_run_is_saved_by_the_clock_and_at_its_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -66,3 +89,15 @@ def test_saves_change_no_result(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         )
     assert digests[0] == digests[1] and any("step_5" in key for key in digests[0])
     assert (tmp_path / "b/run/stages/01-loop/checkpoints/step_4").is_dir()
+
+
+def test_a_measurement_without_the_best_metric_is_no_candidate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No held-out answer of step 2 could be scored: the run goes on, says so, and keeps step 1 as the best."""
+    config = CheckpointConfig(every=1, keep=1, minutes=0, best="eval/reward")
+    assert saved_steps(monkeypatch, tmp_path / "a", config, steps=3, held_out=[0.5, None, 0.25]) == [1, 2, 3]
+    assert kept(tmp_path / "a") == [1, 3]
+    run = RunDir.open(tmp_path / "a")
+    assert [row["text"] for row in run.rows("events") if row["event"] == "warning"] == [
+        "step 2 has no eval/reward, so it cannot be the best checkpoint"
+    ]
+    assert [row.get("eval/reward") for row in run.rows("evals")] == [0.5, None, 0.25]

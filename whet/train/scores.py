@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 from whet.journal import Journal, Key
 from whet.types import Group, Reward, Rollout, Score
+
+HELD_OUT: Final = "eval"
+"""The kind of a held-out answer's score."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,26 +25,32 @@ class Journaled:
     A step's scores are appended together once all are there. So a reward that raises leaves none, and is asked anew
     when it is mended; and only a write that a kill cut short leaves some. Then the whole batch is asked again, because
     a score may depend on its neighbours; those that are kept stay as they are.
+
+    A held-out answer that could not be judged is not kept: nothing has learned from it, and a resumed measurement may
+    find the judge in better health.
     """
 
     reward: Reward
     journal: Journal
     step: int
     kind: str = "score"
-    """Another word where held-out answers are measured, which may be to the same task."""
+    """`HELD_OUT` where held-out answers are measured, which may be to the same task."""
 
     async def __call__(self, groups: Sequence[Group]) -> list[Group]:
         keys = [[self._key(group, rollout) for rollout in group.rollouts] for group in groups]
+        unkept: dict[Key, Score] = {}
         if any(key not in self.journal for of_group in keys for key in of_group):
             asked = await self.reward(groups)
-            self.journal.put_all(
-                (key, _written(score))
+            fresh = [
+                (key, _there(score))
                 for of_group, group in zip(keys, asked, strict=True)
                 for key, score in zip(of_group, group.scores, strict=True)
                 if key not in self.journal
-            )
+            ]
+            unkept = {key: score for key, score in fresh if self.kind == HELD_OUT and score.unscorable}
+            self.journal.put_all((key, asdict(score)) for key, score in fresh if key not in unkept)
         return [
-            group.scored([_read(self.journal.get(key)) for key in of_group])
+            group.scored([unkept[key] if key in unkept else _read(self.journal.get(key)) for key in of_group])
             for group, of_group in zip(groups, keys, strict=True)
         ]
 
@@ -50,9 +59,9 @@ class Journaled:
         return (self.kind, self.step, group.task.id, rollout.occurrence, rollout.index, digest)
 
 
-def _written(score: Score | None) -> dict[str, Any]:
+def _there(score: Score | None) -> Score:
     assert score is not None, "a reward scores every member"
-    return asdict(score)
+    return score
 
 
 def _read(row: dict[str, Any]) -> Score:
