@@ -48,7 +48,7 @@ def whet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
         (("run", "dpo", "model=lab:base", "data=lab:chat/train"), ["dpo needs pairs or labels", "give a file"]),
         (("run", "grpo", "model=lab:base", "data=tasks.jsonl", "reward=lab:math", "group=1"),
          ["group_zscore compares the responses to one prompt, but group is 1: set group=2 or more"]),
-        (("run", "ppo", *GRPO[2:], "reward=lab:math", "critic=null"), ["advantage gae needs values: set critic"]),
+        (("run", "ppo", *GRPO[2:], "reward=lab:math", "ppo.critic=null"), ["advantage gae needs values: set critic"]),
         ((*GRPO, "reward=lab:math", "critic=true"), ["critic is given, but advantage group_zscore looks at no values"]),
         (
             (*GRPO, "reward=lab:math", "reference.path=lab:base", "kl.coef=0"),
@@ -57,6 +57,10 @@ def whet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
         (
             ("run", "ppo", *GRPO[2:], "reward=lab:math", "critic.trunk=shared", "critic.model.path=lab:base"),
             ["3 problems", "critic.model is given", "critic.warmup=0", "optimizer moves both: set critic.optim=null"],
+        ),
+        (
+            ("run", "ppo", *GRPO[2:], "reward=lab:math", "critic.warmup=2"),
+            ["critic.warmup is 2 and the run has 2 steps, so the policy would never learn: set critic.warmup below"],
         ),
         (("run", "ppo", *GRPO[2:], "reward=lab:math", "critic.coef=0.5"), ["critic.coef weighs the loss of"]),
         (

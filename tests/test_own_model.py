@@ -67,8 +67,6 @@ def test_one_step_saved_and_reopened(name: str, lora: bool, own: Path, tmp_path:
     options = (
         {"reward": f"{own / 'my.py'}:score", "prompts": 2, "group": 2, "max_new_tokens": 6} if online else {"batch": 2}
     )
-    if name == "ppo":
-        options["ppo.critic.warmup"] = 0
     run = whet.run(
         name,
         model=own / "model",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 import pytest
 import torch
@@ -105,10 +105,13 @@ def test_two_steps_from_a_file(name: str, data: dict[str, Path], tmp_path: Path)
     assert run.report.is_file() and run.table[0]["stage"] == name
 
 
-@pytest.mark.parametrize("name", ONLINE)
+@pytest.mark.parametrize("name", [*ONLINE, "ppo critic=shared"])
 def test_two_steps_of_sampling(name: str, tmp_path: Path) -> None:
+    name, _, more = name.partition(" ")
     rows = [{"prompt": [{"role": "user", "content": q}], "answer": a} for q, a in sums()]
-    keys = {f"{name}.data.holdout": 0.3, f"{name}.optim.lr": 1e-3} | ({"ppo.critic.warmup": 0} if name == "ppo" else {})
+    keys: dict[str, Any] = {f"{name}.data.holdout": 0.3, f"{name}.optim.lr": 1e-3}
+    if name == "ppo":
+        keys |= {"critic": "shared"} if more else {"ppo.critic.warmup": 0}
     run = whet.run(
         name,
         model="lab:base",

@@ -177,6 +177,11 @@ def _online(config: LoopConfig) -> Iterator[str]:
         yield f"advantage {name} needs values: set critic, as in critic=true or critic.trunk=shared"
     if "value" not in needs and config.critic is not None:
         yield f"critic is given, but advantage {name} looks at no values: leave it out, or choose advantage=gae"
+    if config.critic is not None and config.critic.warmup >= config.steps:
+        yield (
+            f"critic.warmup is {config.critic.warmup} and the run has {config.steps} steps, so the policy would never "
+            "learn: set critic.warmup below steps"
+        )
     if config.sampling.greedy:
         yield "sampling.greedy draws the same response every time, so there is nothing to learn from: leave it out"
     if config.minibatches > config.prompts:

@@ -1,6 +1,8 @@
-"""Proximal policy optimisation with a critic of its own."""
+"""Proximal policy optimisation with a critic of its own, or one on the policy's trunk."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 from whet.recipes import recipe
 from whet.recipes.params import OwnReward
@@ -9,8 +11,22 @@ from whet.registry import Choice
 from whet.train.config import CriticConfig, KLConfig, OnlineConfig, OptimConfig
 
 
+class OwnCritic(OwnReward):
+    """… and a critic."""
+
+    critic: Literal["own", "shared"] = "own"
+    """A model of its own, which learns alone in the first steps (5, or half of fewer than 10), or a head on the policy,
+    moved by the policy's optimizer."""
+
+    def values(self) -> CriticConfig:
+        """The critic."""
+        if self.critic == "shared":
+            return CriticConfig(trunk="shared")
+        return CriticConfig(optim=OptimConfig(lr=1e-4 if self.lora else 1e-5), warmup=min(5, self.steps // 2))
+
+
 @recipe
-def ppo(params: OwnReward) -> Stages:
+def ppo(params: OwnCritic) -> Stages:
     """Clipped ratio, a critic's advantages, KL in the reward (Schulman et al., 2017, arXiv:1707.06347, eq. 7).
 
     whet run ppo model=Qwen/Qwen2.5-1.5B-Instruct data=train.jsonl reward=my.py:score
@@ -21,7 +37,7 @@ def ppo(params: OwnReward) -> Stages:
         whiten=True,
         weigh=Choice("token_mean"),
         kl=KLConfig(coef=0.05, estimator=Choice("k1"), place="reward"),
-        critic=CriticConfig(optim=OptimConfig(lr=1e-4 if params.lora else 1e-5), warmup=5),
+        critic=params.values(),
         updates=2,
         minibatches=2,
     )
