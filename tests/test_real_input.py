@@ -172,7 +172,7 @@ def test_labels_say_more_than_shuffled_ones(name: str, points: float, subset: st
 
 @pytest.mark.slow
 def test_happier_stories_that_are_still_stories(tmp_path: Path) -> None:
-    tables = [run("stories", tmp_path / str(seed), seed=seed).table for seed in (0, 1, 2)]
+    tables = [run("stories", tmp_path / str(seed), seed=seed).table for seed in (3, 4, 5)]
     assert errors_above_zero([grpo["gain"]["value"] for _, grpo, _ in tables]) >= 2
     assert abs(errors_above_zero([control["gain"]["value"] for _, _, control in tables])) <= 2
     for before, grpo, _ in tables:

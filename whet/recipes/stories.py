@@ -32,7 +32,7 @@ class StoriesParams(RealData):
     """Stories per prompt."""
     lr: Rate = 2e-4
     """Learning rate of GRPO."""
-    kl: Annotated[float, Field(ge=0)] = 0.3
+    kl: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the distance to the pre-trained model."""
     max_new_tokens: Count = 64
     """Longest continuation in tokens."""
