@@ -101,3 +101,13 @@ def test_a_measurement_without_the_best_metric_is_no_candidate(monkeypatch: pyte
         "step 2 has no eval/reward, so it cannot be the best checkpoint"
     ]
     assert [row.get("eval/reward") for row in run.rows("evals")] == [0.5, None, 0.25]
+
+
+def test_the_best_step_is_saved_whenever_it_is_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without `every`, and with no save by the clock at hand; of equals the first stays."""
+    numbers = [0.5, 0.25, 0.75, 0.5, 0.75, 0.25]
+    config = CheckpointConfig(minutes=0, keep=1, best="eval/reward")
+    assert saved_steps(monkeypatch, tmp_path / "a", config, steps=6, held_out=numbers) == [1, 3, 6]
+    assert kept(tmp_path / "a") == [3, 6]
+    least = CheckpointConfig(best="-eval/reward")
+    assert saved_steps(monkeypatch, tmp_path / "b", least, steps=6, held_out=numbers) == [1, 2, 6]

@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -242,13 +243,32 @@ def _steps(folder: Path) -> list[tuple[int, Path]]:
 
 def best_step(folder: Path, keep: Keep) -> int | None:
     """The step with the best value of the metric that `keep` names, of equals the first; None without one."""
-    values: dict[int, float] = {}
+    worths = _worths(folder, keep)
+    return max(worths, key=lambda step: (worths[step], -step), default=None)
+
+
+def would_be_best(folder: Path, metrics: Mapping[str, float], keep: Keep) -> bool:
+    """Whether a step with these numbers, saved now, would be `best_step`."""
+    worth = _worth(metrics, keep)
+    return worth is not None and all(worth > other for other in _worths(folder, keep).values())
+
+
+def _worths(folder: Path, keep: Keep) -> dict[int, float]:
+    found: dict[int, float] = {}
     for step, path in _steps(folder):
         with contextlib.suppress(CheckpointError):  # a broken one is no candidate; loading reports it
-            value = _read_manifest(path)["metrics"].get(keep.best)
-            if value is not None:
-                values[step] = value if keep.mode == "max" else -value
-    return max(values, key=lambda step: (values[step], -step), default=None)
+            worth = _worth(_read_manifest(path)["metrics"], keep)
+            if worth is not None:
+                found[step] = worth
+    return found
+
+
+def _worth(metrics: Mapping[str, float], keep: Keep) -> float | None:
+    """What `keep` looks at, larger being better; None where it is missing or not a number."""
+    value = None if keep.best is None else metrics.get(keep.best)
+    if value is None or math.isnan(value):
+        return None
+    return value if keep.mode == "max" else -value
 
 
 # ---------------------------------------------------------------------------------------------------------- loading

@@ -71,7 +71,10 @@ class CheckpointConfig(Config):
     keep: Positive = 2
     """Newest checkpoints kept, beside the best one."""
     best: str | None = None
-    """Evaluation metric whose best checkpoint is also kept; a leading minus means smaller is better."""
+    """Evaluation metric whose best step is saved when it is measured, and kept; a leading minus: smaller is better.
+    It is a checkpoint to look into (`whet.train.checkpoint.load(FOLDER).state`), no model folder: no command makes one
+    of it, and `final` is the last step's model. With `optim.schedule=constant`, a new run of as many steps ends there.
+    """
 
 
 class LoopConfig(Config):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from whet.errors import Interrupted, RunError, WhetError
 from whet.metrics import Metric, values
 from whet.rundir import RunDir
-from whet.train.checkpoint import HasState, Identity, Keep, load_latest, restore, save, state_of
+from whet.train.checkpoint import HasState, Identity, Keep, load_latest, restore, save, state_of, would_be_best
 from whet.train.config import CheckpointConfig, EvalConfig
 from whet.train.interrupts import Interrupts
 from whet.train.statefile import pack
@@ -49,6 +50,7 @@ class Session:
         self.run, self.parts, self._identity = run, dict(parts), identity
         self._checkpoint, self._evaluation, self._evaluate = checkpoint, evaluation, evaluate
         self._watchers, self._interrupts = list(watchers), interrupts or Interrupts()
+        self._keep = _kept(checkpoint)
         self._total, self._began = 0, 0.0
         self._committed, self._saved = 0, 0
         self._saved_at, self._took = 0.0, 0.0
@@ -99,8 +101,8 @@ class Session:
         self.run.commit(step, metrics=row, timing={"seconds": time.monotonic() - self._began}, rollouts=rollouts)
         self._committed, self._mark = step, self._marks()
         measured = self._measure(step)
-        if self._due(step, self._checkpoint.every) or self._overdue():
-            self._save(measured, last=self._checkpoint.keep)
+        if self._due(step, self._checkpoint.every) or self._overdue() or self._leads(measured):
+            self._save(measured, keep=self._keep)
         for watcher in self._watchers:
             watcher.update(step, {**row, **measured})
         if self._interrupts.asked:
@@ -123,25 +125,23 @@ class Session:
         wait = max(60.0 * self._checkpoint.minutes, self._took / SHARE)
         return self._checkpoint.minutes > 0 and time.monotonic() - self._saved_at >= wait
 
+    def _leads(self, measured: Mapping[str, float]) -> bool:
+        """Whether this step is the best so far by `checkpoint.best`, and so is kept."""
+        return would_be_best(self.run.checkpoints, measured, self._keep)
+
     def _measure(self, step: int) -> dict[str, float]:
         """This step's held-out numbers, written to the log; nothing where none are due."""
         if self._evaluate is None or not self._due(step, self._evaluation.every):
             return {}
         measured = self._evaluate(step)
-        best = (self._checkpoint.best or "").removeprefix("-")
-        if best and best not in measured:  # as where no held-out answer could be scored: the name was checked before
+        best = self._keep.best
+        if best is not None and best not in measured:  # its name was checked: no held-out answer could be scored
             self.run.event("warning", text=f"step {step} has no {best}, so it cannot be the best checkpoint")
         self.run.append("evals", {"step": step, "name": "held-out", **measured})
         return measured
 
-    def _save(self, measured: Mapping[str, float], *, last: int) -> None:
-        """Save the committed step; `measured` are the numbers by which it may be the best, `last` how many stay."""
-        best = self._checkpoint.best
-        keep = Keep(
-            last=last,
-            best=best.lstrip("-") if best else None,
-            mode="min" if best and best.startswith("-") else "max",
-        )
+    def _save(self, measured: Mapping[str, float], *, keep: Keep) -> None:
+        """Save the committed step; `measured` are the numbers by which it may be the best."""
         began = time.monotonic()
         self.run.sync()
         save(
@@ -158,7 +158,7 @@ class Session:
 
     def _save_out_of_turn(self) -> None:
         """Save a step of which an undisturbed run keeps no checkpoint: never the best, and no other goes for it."""
-        self._save({}, last=self._checkpoint.keep + 1)
+        self._save({}, keep=replace(self._keep, last=self._keep.last + 1))
 
     def _marks(self) -> dict[str, str]:
         """All of the state but what its tensors hold: equal as long as no optimizer stepped and no source moved."""
@@ -171,3 +171,12 @@ class Session:
         said = f"step {self._saved} is saved, and --resume goes on after it" if self._saved else "no step is saved yet"
         self.run.event("failed", text=str(error), saved=self._saved)
         error.args = (f"{error}; {said}",)
+
+
+def _kept(checkpoint: CheckpointConfig) -> Keep:
+    best = checkpoint.best
+    return Keep(
+        last=checkpoint.keep,
+        best=None if best is None else best.removeprefix("-"),
+        mode="min" if best is not None and best.startswith("-") else "max",
+    )
