@@ -111,3 +111,14 @@ def test_the_best_step_is_saved_whenever_it_is_measured(monkeypatch: pytest.Monk
     assert kept(tmp_path / "a") == [3, 6]
     least = CheckpointConfig(best="-eval/reward")
     assert saved_steps(monkeypatch, tmp_path / "b", least, steps=6, held_out=numbers) == [1, 2, 6]
+
+
+def test_a_save_by_the_clock_replaces_none_that_was_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`keep` counts the checkpoints of `every`; one by the clock stays until the next save, the last step's stays."""
+    config = CheckpointConfig(every=5, keep=2, minutes=1)
+    then = {8: [5, 8], 13: [5, 10, 13], 16: [10, 15, 16], 17: [10, 15, 17]}
+    for steps, there in then.items():
+        folder = tmp_path / str(steps)
+        saved_steps(monkeypatch, folder, config, steps=steps)
+        assert kept(folder) == there
+    assert saved_steps(monkeypatch, tmp_path / "all", config, steps=11) == [2, 4, 5, 7, 9, 10, 11]

@@ -59,9 +59,11 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keep:
-    """Which checkpoints stay: the newest `last`, and the one with the best metric."""
+    """Which checkpoints stay: the newest `last` of those that count, the one with the best metric, and the newest."""
 
     last: int = 2
+    every: int = 0
+    """Steps that are multiples of it count; any other stays only until the next is saved. 0: all count."""
     best: str | None = None
     """Name of the metric that decides which is best, or None."""
     mode: Literal["max", "min"] = "max"
@@ -223,7 +225,8 @@ def _manifest_text(about: Mapping[str, Any]) -> bytes:
 
 def _remove_old(folder: Path, step: int, keep: Keep, files: Files) -> None:
     older = [number for number, _ in _steps(folder) if number < step]
-    staying = {*older[max(0, len(older) + 1 - keep.last) :], best_step(folder, keep)}
+    counted = [number for number in (*older, step) if keep.every == 0 or number % keep.every == 0]
+    staying = {*counted[-keep.last :], best_step(folder, keep)}
     for number in older:
         if number not in staying:  # renamed first, so that a half-removed one is never taken for a broken one
             doomed = folder / f".tmp_removed_{number}_{os.getpid()}"

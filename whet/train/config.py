@@ -69,7 +69,8 @@ class CheckpointConfig(Config):
     """Minutes after which a step is saved, so that a kill loses little; where saving takes long, 20 times as long as
     that, so that it costs at most a twentieth. 0 looks at no clock. No save changes a result."""
     keep: Positive = 2
-    """Newest checkpoints kept, beside the best one."""
+    """Newest checkpoints kept of those of `every`, or of all where that is 0, beside the best one. With `every`, a save
+    by the clock goes as soon as a later step is saved."""
     best: str | None = None
     """Evaluation metric whose best step is saved when it is measured, and kept; a leading minus: smaller is better.
     It is a checkpoint to look into (`whet.train.checkpoint.load(FOLDER).state`), no model folder: no command makes one

@@ -45,7 +45,7 @@ def online(
     samples and credits the whole step, which is the same on all of them, and back-propagates its own groups.
     """
     budget, temperature = config.token_budget, config.sampling.temperature
-    policy = learners["policy"].model
+    policy, truncates = learners["policy"].model, config.sampling.truncates
     for step in session.steps(config.steps):
         groups = source.next(step)
         batch, left_out = pack_groups(groups, siblings=compares(config.advantage.name))
@@ -73,5 +73,5 @@ def online(
             )
         refuse_stale(found, policy)
         source.observe(groups)
-        metrics = merge_all([*found, group_metrics(groups, batch, left_out)])
+        metrics = merge_all([*found, group_metrics(groups, batch, left_out, truncates=truncates)])
         session.commit(step, metrics, record(step, groups, batch))

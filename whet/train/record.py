@@ -17,10 +17,13 @@ from whet.train.monitors import mean
 from whet.types import CUT_SHORT, Group, Rollout, Score
 
 
-def group_metrics(groups: Sequence[Group], batch: TokenBatch, left_out: LeftOut) -> dict[str, Metric]:
+def group_metrics(
+    groups: Sequence[Group], batch: TokenBatch, left_out: LeftOut, *, truncates: bool = False
+) -> dict[str, Metric]:
     """Rewards and their parts, lengths, truncation, groups without a difference, distance to the reference.
 
-    `reward/mean` is over scored rollouts; `frac_reward_zero_std` is the share of groups that teach nothing.
+    `reward/mean` is over scored rollouts; `frac_reward_zero_std` is the share of groups that teach nothing. Where the
+    sampling `truncates` (top-p, top-k or min-p), `sampler/kept_mass` says how much it kept.
     """
     scores = [s for g in groups for s in g.scores if s is not None and s.value is not None]
     rollouts = [r for g in groups for r in g.rollouts]
@@ -41,7 +44,7 @@ def group_metrics(groups: Sequence[Group], batch: TokenBatch, left_out: LeftOut)
         found = [s.parts[name] for s in scores if name in s.parts]
         out[f"rewards/{name}/mean"] = Mean(float(sum(found)), len(found))
     masses = [mass for r in rollouts for mass in r.log_mass]
-    if any(masses):  # only top-p, top-k and min-p cut anything
+    if truncates:  # rounding, and embedding rows that no text uses, take a little from every distribution as well
         out["sampler/kept_mass"] = Mean.of_values(np.exp(masses))
     if "reference" in batch.token and batch.rows:
         out["kl/reference"] = mean(sum_by_row(k1(batch.token["sampled"] - batch.token["reference"]), batch))

@@ -177,6 +177,7 @@ def _kept(checkpoint: CheckpointConfig) -> Keep:
     best = checkpoint.best
     return Keep(
         last=checkpoint.keep,
+        every=checkpoint.every,
         best=None if best is None else best.removeprefix("-"),
         mode="min" if best is not None and best.startswith("-") else "max",
     )

@@ -7,7 +7,7 @@ any number of ranks gives the same gradient. Nothing is updated unless every los
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
@@ -67,18 +67,24 @@ def update(
                     values[term.name] = term.fn(*term.inputs(views))
             found.append(_backward(role, learner.terms, views, values, leaves))
         ranks.sum_gradients(learner.parameters)
-    metrics = _per_step(ranks.merge(merge_all(found)))
+    losses = {name for role, learner in learners.items() for name in _losses(role, learner)}
+    metrics = _per_step(ranks.merge(merge_all(found)), losses)
     norms = {role: _clipped(learner) for role, learner in learners.items()}
-    _refuse_nonfinite(learners, metrics, norms)
+    _refuse_nonfinite(learners, {name: metrics[name] for name in metrics if name in losses}, norms)
     for role, learner in learners.items():
         metrics |= {f"{role}/grad_norm": Mean.of(norms[role]), f"{role}/lr": Mean.of(learner.tick())}
     return metrics
 
 
-def _per_step(metrics: Mapping[str, Metric]) -> dict[str, Metric]:
+def _losses(role: str, learner: Learner) -> list[str]:
+    """The names of a learner's losses among the metrics; all others are what is watched."""
+    return [f"{role}/loss", *(f"loss/{term.name}" for term in learner.terms)]
+
+
+def _per_step(metrics: Mapping[str, Metric], losses: Set[str]) -> dict[str, Metric]:
     """Losses are summed over pieces and ranks, but averaged over the optimizer steps they are later merged with."""
     return {
-        name: Mean.of(metric.value()) if isinstance(metric, Sum) and "loss" in name else metric
+        name: Mean.of(metric.value()) if isinstance(metric, Sum) and name in losses else metric
         for name, metric in metrics.items()
     }
 
@@ -201,10 +207,10 @@ def _clipped(learner: Learner) -> float:
 
 
 def _refuse_nonfinite(
-    learners: Mapping[str, Learner], metrics: Mapping[str, Metric], norms: Mapping[str, float]
+    learners: Mapping[str, Learner], losses: Mapping[str, Metric], norms: Mapping[str, float]
 ) -> None:
     """Stop before anything is updated, naming the term or the parameters that are not finite."""
-    bad = [name for name in metrics if "loss" in name and not math.isfinite(metrics[name].value() or 0.0)]
+    bad = [name for name, loss in losses.items() if not math.isfinite(loss.value() or 0.0)]
     for role, norm in norms.items():
         if not math.isfinite(norm):
             learner = learners[role]
