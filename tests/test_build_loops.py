@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,14 @@ from tokenizers import Tokenizer
 
 from whet.build import models
 from whet.build.check import HELD_OUT
-from whet.build.loops import _actors
-from whet.errors import ModelError
+from whet.build.loops import _actors, data_fingerprint, prepare
+from whet.errors import CheckpointError, ModelError
 from whet.models.config import ModelConfig
 from whet.models.io import load_policy, load_reward, save
 from whet.rollout.config import SamplingConfig
 from whet.rundir import RunDir
 from whet.train.config import CriticConfig, OnlineConfig, OptimConfig, RewardModelConfig
+from whet.types import Task
 
 KINDS = {
     "supervised": "supervised",
@@ -68,6 +70,30 @@ def test_prompt_and_answer_together_keep_to_the_longest_sequence(model: Path, tm
     assert max(n + row["length"] for n, row in zip(prompts, found, strict=True)) == 24
     assert {row["stopped"] for row in found} >= {"overflow"}
     assert all(row["eval/length"] <= 24 - min(prompts) for row in run.rows("evals"))
+
+
+def test_a_run_does_not_go_on_with_data_that_was_edited(model: Path, tmp_path: Path) -> None:
+    """The answer of one row in the middle."""
+    case = CASES["supervised"](model)
+    edited = [dict(row) for row in case.objects["code:data"]]
+    edited[5]["completion"] += "!"
+    with RunDir.create(tmp_path, {}, origins={}, environment={}) as run:
+        for _ in range(2):  # the same rows go on
+            job = prepare(case.config, run, objects=case.objects)
+            with job.session:
+                job.work()
+        job = prepare(case.config, run, objects={"code:data": edited})
+        with pytest.raises(CheckpointError, match="belongs to another run \\(data: "), job.session:
+            job.work()
+
+
+def test_every_item_is_in_the_fingerprint_of_the_data() -> None:
+    tasks = [Task(id=str(number), messages=({"role": "user", "content": "?"},)) for number in range(9)]
+    prints = {
+        data_fingerprint([replace(task, answer="7") if n == place else task for n, task in enumerate(tasks)])
+        for place in range(9)
+    }
+    assert len({*prints, data_fingerprint(tasks), data_fingerprint(tasks[:-1]), data_fingerprint(tasks[::-1])}) == 12
 
 
 def online(model: Path, **critic: Any) -> OnlineConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -161,7 +162,7 @@ def _online(config: OnlineConfig, place: Place) -> Job:
     learned, held = data.tasks(config.data, policy, place.objects, place.note, held=config.eval.data)
     engine, renderer = engine_of(policy, config.sampling, max_length=config.data.max_length)
     asked = config.eval.data or config.data
-    eval_engine, _ = engine_of(policy, config.sampling, max_length=asked.max_length)
+    examiner, _ = engine_of(policy, config.sampling, max_length=asked.max_length)
     reward = build_rewards(config.rewards, place.objects, seed=config.seed, budget=config.token_budget, policy=policy)
     reward.check(learned)
     reward.check(held)
@@ -178,7 +179,7 @@ def _online(config: OnlineConfig, place: Place) -> Job:
     def evaluate(step: int) -> dict[str, float]:
         chosen = [(task, 0) for task in held[: config.eval.rows]]
         judge = Journaled(reward=reward, journal=place.run.journal, step=step, kind=HELD_OUT)
-        groups = sample_groups(eval_engine, renderer.prompt, judge, chosen, n=1, seed=config.seed, step=0, stream="eval")
+        groups = sample_groups(examiner, renderer.prompt, judge, chosen, n=1, seed=config.seed, step=0, stream="eval")
         return held_out_numbers(groups)
 
     def record(step: int, groups: Sequence[Group], batch: TokenBatch) -> list[dict[str, Any]]:
@@ -274,7 +275,7 @@ def _session(
         identity=Identity(
             config=shaping,
             tokenizer_hash=_tokenizer_hash(parts),
-            data_fingerprint=json_hash([str(item) for item in _first_and_last(learned)] + [len(learned)]),
+            data_fingerprint=data_fingerprint(learned),
         ),
         checkpoint=config.checkpoint,
         evaluation=config.eval,
@@ -284,8 +285,12 @@ def _session(
     )
 
 
-def _first_and_last(items: Sequence[Any]) -> list[Any]:
-    return [items[0], items[len(items) // 2], items[-1]]
+def data_fingerprint(items: Iterable[Any]) -> str:
+    """sha256 of every item in order: another row anywhere is another dataset."""
+    digest = hashlib.sha256()
+    for item in items:
+        digest.update(f"{item}\n".encode(errors="backslashreplace"))
+    return digest.hexdigest()
 
 
 def _tokenizer_hash(parts: Mapping[str, HasState]) -> str:
