@@ -61,6 +61,9 @@ def quickstart(params: QuickstartParams) -> Stages:
     """SFT → reward model → GRPO with KL, and DPO, on a chat world; GRPO with a verifier on arithmetic; judged by gold.
 
     whet quickstart
+
+    Reached, mean of five seeds: reward model 69.7 % of held-out pairs (0.91 of the ceiling; shuffled ranks 55.9 %), gold
+    win rate over SFT 79 % for GRPO and 87 % for DPO, arithmetic pass@1 from 28 % to 47 %.
     """
     seed = params.seed
     sft = yield Stage(name="sft", config=sft_of(params), seconds=10)
