@@ -133,7 +133,7 @@ def execute(
             for number in range(1, len(names) + 1):
                 stage = next(generator) if result is None else generator.send(result)
                 with _folder(root, number, stage, made) as place:
-                    began = time.monotonic()
+                    began = time.monotonic() - _spent(place)
                     if place.done is None:
                         live.stage(stage.name, 0)
                         job = _job(place, stage, made, live=live, interrupts=interrupts, objects=objects or {})
@@ -212,6 +212,11 @@ def _job(folder: RunDir, stage: Stage, made: Plan, *, live: Any, interrupts: Any
     made_of: list[dict[str, Any]] = []
     function = partial(_function(config.function), folder.path, live=live, **config.arguments)
     return Job(work=lambda: made_of.append(function()), finish=made_of.pop)
+
+
+def _spent(folder: RunDir) -> float:
+    """Seconds that the steps of a stage took in earlier sessions: what was written is all that is known of those."""
+    return sum(row["seconds"] for row in folder.rows("timing"))
 
 
 def _timed(results: dict[str, Any], seconds: float) -> dict[str, Any]:
