@@ -131,7 +131,7 @@ def _declared(key: str, value: Any) -> list[str]:
 
 def _recipe_text(entry: Entry) -> str:
     """The recipe's sentence, then each choice of each stage with its formula and numbers."""
-    lines = [f"{entry.name}  (recipe)", "", inspect.cleandoc(entry.doc)]
+    lines = [f"{entry.name}  (recipe)", "", _flowing(entry.doc)]
     for stage, loaded in _stages(entry.name):
         lines += ["", f"stage {stage}:", *(f"  {line}" for line in formula(loaded.value))]
     return "\n".join(lines)
