@@ -76,3 +76,8 @@ def test_a_side_with_one_prompt_is_named() -> None:
         data.trees(config, MODEL, objects, lambda found: None, kind="rating loss", held=other)
     with pytest.raises(DataError, match="rows to learn from: the 3 rated answers are all to one prompt"):
         data.trees(other, MODEL, objects, lambda found: None, kind="rating loss", held=config)
+
+
+def test_fewer_rows_than_worlds_are_refused() -> None:
+    with pytest.raises(DataError, match="max_rows is 1, but lab:chat\\+math/train shares rows among 2 worlds"):
+        data.lab_parts(DataConfig(path="lab:chat+math/train", max_rows=1))

@@ -44,7 +44,10 @@ def rows(config: DataConfig, objects: Objects) -> list[Row]:
 def lab_parts(config: DataConfig) -> list[tuple[str, str, int]]:
     """(world, split, rows) of a lab name; `lab:chat+math/train` shares the rows among worlds."""
     worlds, split = worlds_of(str(config.path))
-    return [(world, split, (config.max_rows or LAB_ROWS) // len(worlds)) for world in worlds]
+    each = (config.max_rows or LAB_ROWS) // len(worlds)
+    if each == 0:
+        raise DataError(f"data.max_rows is {config.max_rows}, but {config.path} shares rows among {len(worlds)} worlds")
+    return [(world, split, each) for world in worlds]
 
 
 def _lab(config: DataConfig) -> list[dict[str, Any]]:
