@@ -195,3 +195,19 @@ def test_a_cut_answer_is_read_as_if_it_had_ended_and_a_finished_one_as_it_is(ren
 
     assert value(cut, end=end) == value(cut) + end
     assert value(whole, end=end) == value(whole)
+
+
+def test_an_answer_ends_with_a_stop_token_whatever_stopped_it() -> None:
+    """On a stop string it has none yet; where the context is full it takes the last token's place."""
+
+    def value(text: str, stopped: Any) -> float:
+        given = replace(group(text), members=((replace(rollout(text), stopped=stopped), None),))
+        reward = ModelReward(name="rm", model=token_sum, budget=100, end=9, stop_ids=frozenset({9, 10}))
+        score = asyncio.run(reward([given]))[0].scores[0]
+        assert score is not None and score.value is not None
+        return score.value
+
+    a, b = b"ab"
+    assert value("ab", "stop") == value("ab", "length") == a + b + 9
+    assert value("a\n", "stop") == a + 10
+    assert value("ab", "overflow") == a + 9

@@ -20,7 +20,7 @@ from whet.rewards import reward
 from whet.rewards.config import RewardConfig
 from whet.rewards.loading import check_place
 from whet.train.config import LoopConfig, OfflineConfig, OnlineConfig, PassConfig
-from whet.words import listed, nearest
+from whet.words import listed, nearest, shown
 
 HELD_OUT: Mapping[str, tuple[str, ...]] = {
     "supervised": ("mean_token_nll",),
@@ -100,6 +100,9 @@ def check_reward(config: RewardConfig, objects: Objects) -> None:
     if name.startswith(CODE):
         _check_given(name, objects, "reward")
     elif name.startswith(MODEL):
+        cut = config.options.get("end_cut", False)
+        if not isinstance(cut, bool):
+            raise ConfigError(f"the option end_cut of the reward {name} is {shown(cut)}; it must be true or false")
         check_model(name.removeprefix(MODEL))
     elif name.startswith(LAB):
         from whet.lab.worlds import world

@@ -69,12 +69,14 @@ def model_reward(config: RewardConfig, *, seed: int, budget: int, policy: Any) -
     scorer = models.scorer(ModelConfig(path=path), seed=seed).freeze()
     own = renderer_of(scorer)
     same = policy is not None and same_vocabulary(scorer, policy)
+    theirs = renderer_of(policy).stop_ids if policy is not None else ()
     return ModelReward(
         name=label(config),
         model=scorer,
         budget=budget,
         renderer=None if same else own,
         end=own.stop if config.options.get("end_cut") else None,
+        stop_ids=frozenset((*own.stop_ids, *theirs)) if same else None,
     )
 
 

@@ -25,8 +25,10 @@ class ModelReward:
 
     The sampled tokens are scored as they are where `renderer` is None, which asks for one vocabulary of policy and
     reward model; with the reward model's own renderer, task and answer are rendered anew from their text. `end` is the
-    stop token put behind an answer that was cut off: a reward model has read finished texts only, and would otherwise
-    judge an answer by whether it ended.
+    stop token put behind an answer that was cut off (in place of its last token, where the context was full): a reward
+    model has read finished texts only, and would otherwise judge an answer by whether it ended. With `stop_ids`, an
+    answer has ended if its last token is one of them, so that one that ended on a stop string gets `end` too; without,
+    `stopped` says so. A conversation that is rendered anew always closes its last turn, `end` or not.
     """
 
     name: str
@@ -34,6 +36,7 @@ class ModelReward:
     budget: int
     renderer: Renderer | None = None
     end: int | None = None
+    stop_ids: frozenset[int] | None = None
 
     async def __call__(self, groups: Sequence[Group]) -> list[Group]:
         trees = [
@@ -43,14 +46,16 @@ class ModelReward:
         return [group.scored([self._score(next(values), group.task) for _ in group.rollouts]) for group in groups]
 
     def _rollout(self, task: Task, rollout: Rollout) -> Rollout:
-        stopped = rollout.stopped == "stop"
         if self.renderer is None:
-            return rollout if stopped or self.end is None else _ended(rollout, self.end)
+            return rollout if self.end is None or self._has_ended(rollout) else _ended(rollout, self.end)
         if task.plain:
-            stop = stopped or self.end is not None
+            stop = rollout.stopped == "stop" or self.end is not None
             return self.renderer.plain(task.prompt_text, rollout.text, task_id=task.id, stop=stop)
         turns = rollout.messages or ({"role": "assistant", "content": rollout.text},)
         return self.renderer.conversation((*task.messages, *turns), start=len(task.messages), task_id=task.id)[0]
+
+    def _has_ended(self, rollout: Rollout) -> bool:
+        return rollout.stopped == "stop" if self.stop_ids is None else rollout.tokens[-1] in self.stop_ids
 
     def _score(self, value: float, task: Task) -> Score:
         if not math.isfinite(value):
@@ -61,7 +66,10 @@ class ModelReward:
 
 
 def _ended(rollout: Rollout, end: int) -> Rollout:
-    """The rollout with one more token behind it, which nobody sampled."""
+    """The rollout with one more token behind it, which nobody sampled; a full context has room for it in place of the
+    last one only."""
+    if rollout.stopped == "overflow":
+        return replace(rollout, tokens=(*rollout.tokens[:-1], end))
     tokens, mask = (*rollout.tokens, end), (*rollout.mask, False)
     return replace(rollout, tokens=tokens, mask=mask, source=(*rollout.source, "template"))
 
