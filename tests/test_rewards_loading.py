@@ -24,6 +24,10 @@ from whet.rewards.loading import check_place
         "from nowhere import *",
         "def __getattr__(name): ...",
         "globals()['score'] = print",
+        "locals().update(score=print)",
+        "import sys\nsetattr(sys.modules[__name__], 'score', print)",
+        "def add():\n    exec('global score; score = print')\nadd()\nscored = 1",
+        "import sys\nsys.modules[__name__].__dict__['score'] = print",
     ],
 )
 def test_a_name_is_known_without_running_the_file(tmp_path: Path, text: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from whet.errors import ConfigError, RewardError
 from whet.words import listed, nearest
 
-_OPEN = {"*", "__getattr__", "globals", "exec"}
+_OPEN = {"*", "__getattr__", "globals", "locals", "vars", "setattr", "exec", "eval"}
 """What makes a module's names unknown until it has run."""
 
 
@@ -40,7 +40,11 @@ def load_function(path: str) -> Callable[..., Any]:
 
 
 def check_place(path: str) -> tuple[str, str]:
-    """(file or module, function) of an import path; a file must be there and have the function. Nothing is run."""
+    """(file or module, function) of an import path; a file must be there. Nothing is run.
+
+    A function that the file lacks is refused where another has nearly its name; otherwise the file may yet make it when
+    it is run, and loading says.
+    """
     place, colon, name = path.rpartition(":")
     if not colon or not place or not name:
         raise ConfigError(f"{path!r} is no import path of a function; write FILE.py:NAME or PACKAGE.MODULE:NAME")
@@ -53,7 +57,8 @@ def check_place(path: str) -> tuple[str, str]:
     first = name.partition(".")[0]
     if names is not None and first not in names:
         known = sorted(one for one, imported in names.items() if not imported and not one.startswith("_"))
-        raise ConfigError(f"{place} has no {name!r}{nearest(first, known)}; it has {listed(known)}")
+        if near := nearest(first, known):
+            raise ConfigError(f"{place} has no {name!r}{near}; it has {listed(known)}")
     return place, name
 
 
@@ -72,9 +77,10 @@ def _bound(file: Path) -> dict[str, bool] | None:
                 found[node.name] = False
             elif isinstance(node, ast.Import | ast.ImportFrom):
                 found |= {(alias.asname or alias.name).partition(".")[0]: True for alias in node.names}
-            elif isinstance(node, ast.Name):
-                found |= {node.id: False} if isinstance(node.ctx, ast.Store) or node.id in _OPEN else {}
-    return None if _OPEN & found.keys() else found
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                found[node.id] = False
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    return None if _OPEN & (found.keys() | used) else found
 
 
 def _callables(module: Any) -> list[str]:
