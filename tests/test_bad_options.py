@@ -67,6 +67,11 @@ def whet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
             (*GRPO, "reward=lab:math", "rewards.0.floor=1", "rewards.0.deadline=2"),
             ["rewards.0.deadline, rewards.0.floor are given, but lab:math is no function, which alone has them"],
         ),
+        ((*GRPO, "reward=lab:math", "rewards.0.weight=0"), ["rewards.0.weight is 0, so every answer is worth the"]),
+        (
+            (*GRPO, "reward=model:runs/r", "rewards.0.options={end_cut: 1}"),
+            ["the option end_cut of the reward model:runs/r is 1; it must be true or false"],
+        ),
         (
             (*GRPO, "reward=model:runs/r", "rewards.0.options={cut: 1}"),
             ["rewards.0.options is given, but model:runs/r is no function"],
@@ -131,6 +136,9 @@ def test_a_wrong_command_line_points_to_the_help(whet: Whet, words: tuple[str, .
             ],
         ),
         ("loop: onlin\n", ["my.yaml:1:7: loop is 'onlin' (did you mean online?)"]),
+        ("loop: [a]\n", ["my.yaml:1:7: loop is ['a']; a loop's file names one of supervised"]),
+        ("recipe: [sft]\n", ["my.yaml:1:9: no recipe is called ['sft'] (did you mean sft?)"]),
+        ("recipe: sft\noverrides: 3\n", ["my.yaml:2:12: overrides: got 3; it must be a section of stages"]),
         ("lop: online\n", ["names neither a loop nor a recipe (lop: did you mean loop?)"]),
         ("a: [1\n", ["my.yaml:2:1: this is no YAML"]),
         ("", ["my.yaml is empty"]),

@@ -223,12 +223,12 @@ def _of_file(path: Path, overrides: Overrides) -> Plan:
             f"{path} names neither a loop nor a recipe{near}; begin it with `loop: NAME`, of {listed(list(LOOPS))}, "
             "or with `recipe: NAME` (whet recipe show NAME --stage STAGE writes such a file)"
         )
-    if node.value not in LOOPS:
+    loop = plain(node)
+    if not isinstance(loop, str) or loop not in LOOPS:
         raise ConfigError(
-            f"{node.place}: loop is {node.value!r}{nearest(str(node.value), LOOPS)}; a loop's file names one of "
+            f"{node.place}: loop is {loop!r}{nearest(str(loop), LOOPS)}; a loop's file names one of "
             f"{listed(list(LOOPS))}"
         )
-    loop = str(node.value)
     loaded = load(LOOPS[loop], file=path, overrides=overrides)
 
     def generate() -> Stages:
@@ -248,8 +248,13 @@ def _of_recipe_file(path: Path, head: Node, overrides: Overrides, problems: list
     if named.value not in recipe.names():
         known = recipe.names()
         problems.append(
-            f"{named.place}: no recipe is called {named.value!r}{nearest(str(named.value), known)}; there are: "
+            f"{named.place}: no recipe is called {plain(named)!r}{nearest(str(plain(named)), known)}; there are: "
             f"{listed(known)}"
+        )
+    over = head.child("overrides")
+    if over is not None and over.value is not None and not isinstance(over.value, dict):
+        problems.append(
+            f"{over.place}: overrides: got {shown(plain(over))}; it must be a section of stages, each with its keys"
         )
     if problems:
         raise ConfigError(*problems)

@@ -1,4 +1,8 @@
-"""Options that were given but that nothing would look at: each is refused, so that no one waits for its effect."""
+"""Options that were given but that nothing would look at: each is refused, so that no one waits for its effect.
+
+Left alone is what a weight of 0 turns off, such as a recipe's kl.estimator under kl.coef=0, and a warm-up longer than a
+short trial of a recipe.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +32,8 @@ def idle(config: LoopConfig) -> Iterator[str]:
         )
     if isinstance(config, OnlineConfig):
         yield from _critic(config)
+        if config.rewards and all(reward.weight == 0 for reward in config.rewards):
+            yield f"{_weights(len(config.rewards))} 0, so every answer is worth the same: give one a weight"
         for number, reward in enumerate(config.rewards):
             yield from _reward(reward, f"rewards.{number}")
 
@@ -82,6 +88,10 @@ def _critic(config: OnlineConfig) -> Iterator[str]:
             yield "critic.warmup trains a critic of its own first; with critic.trunk=shared set critic.warmup=0"
     elif _changed(critic, "coef"):
         yield "critic.coef weighs the loss of a critic on the policy's trunk; with critic.trunk=own set critic.optim.lr"
+
+
+def _weights(count: int) -> str:
+    return _named("rewards", [f"{number}.weight" for number in range(count)])
 
 
 def _reward(reward: RewardConfig, key: str) -> Iterator[str]:
