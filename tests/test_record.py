@@ -66,9 +66,9 @@ def test_the_numbers_of_a_step() -> None:
 def test_what_truncation_kept_is_a_number_only_where_it_cut() -> None:
     members = [(replace(r, log_mass=(math.log(0.5),) + (0.0,) * (r.length - 1)), s) for r, s in LIKE.members]
     cut = replace(LIKE, members=tuple(members))
-    found = values(group_metrics([cut], *pack_groups([cut])))
+    found = values(group_metrics([cut], *pack_groups([cut]), truncates=True))
     assert found["sampler/kept_mass"] == pytest.approx((0.5 + 0.5 + 1.0) / 3)
-    assert "sampler/kept_mass" not in values(group_metrics([LIKE], *pack_groups([LIKE])))
+    assert "sampler/kept_mass" not in values(group_metrics([cut], *pack_groups([cut]))), "rounding is no truncation"
 
 
 def test_held_out_prompts_that_nobody_could_judge_have_no_reward() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import sys
@@ -21,6 +22,7 @@ from whet.data.config import DataConfig
 from whet.errors import NumericsError
 from whet.losses import preference_loss, rating_loss, reward_loss, step_loss
 from whet.losses.terms import Term
+from whet.metrics import Mean, Sum
 from whet.models.config import ModelConfig
 from whet.registry import Choice
 from whet.rewards.config import RewardConfig
@@ -172,6 +174,16 @@ def test_a_loss_that_is_not_finite_changes_nothing() -> None:
     advantage[3] = float("nan")
     _broken(batch.with_columns(token={"advantage": advantage}), learner)
     assert learner.ticks == 1
+
+
+def test_what_is_watched_is_no_loss_whatever_its_name() -> None:
+    """It keeps its own way of merging, and stops nothing."""
+    terms, trees, _ = sft()
+    watched = replace(terms[0], monitor=lambda views: {"lossy_rows": Sum(math.inf), "tokens_lossless": Sum(2.0)})
+    learner = Learner.of(tiny.decoder(), [watched], OptimConfig(), total=1)
+    metrics = update({"policy": learner}, pack(trees), budget=10_000)
+    assert metrics["lossy_rows"] == Sum(math.inf) and metrics["tokens_lossless"] == Sum(2.0)
+    assert isinstance(metrics["policy/loss"], Mean) and isinstance(metrics["loss/nll"], Mean)
 
 
 def test_an_infinite_gradient_changes_nothing() -> None:
