@@ -62,8 +62,8 @@ def quickstart(params: QuickstartParams) -> Stages:
 
     whet quickstart
 
-    Reached, mean of five seeds: reward model 69.7 % of held-out pairs (0.91 of the ceiling; shuffled ranks 55.9 %), gold
-    win rate over SFT 79 % for GRPO and 87 % for DPO, arithmetic pass@1 from 28 % to 47 %.
+    Reached, mean of five seeds: reward model 69.7 % of held-out pairs (0.91 of the ceiling; shuffled ranks 55.9 %),
+    gold win rate over SFT 79 % for GRPO and 87 % for DPO, arithmetic pass@1 from 28 % to 47 %.
     """
     seed = params.seed
     sft = yield Stage(name="sft", config=sft_of(params), seconds=10)
