@@ -202,9 +202,8 @@ def _commit(
         files.fsync_folder(temporary)
         files.rename(temporary, path)
     except BaseException:
-        with contextlib.suppress(
-            OSError
-        ):  # the first error is the one to report; what stays is swept when the run is next opened
+        # the first error is the one to report; what stays is swept when the run is next opened
+        with contextlib.suppress(OSError):
             remove_folder(temporary, files=OS_FILES)
         raise
     files.fsync_folder(folder)
@@ -227,13 +226,12 @@ def _remove_old(folder: Path, step: int, keep: Keep, files: Files) -> None:
     older = [number for number, _ in _steps(folder) if number < step]
     counted = [number for number in (*older, step) if keep.every == 0 or number % keep.every == 0]
     staying = {*counted[-keep.last :], best_step(folder, keep)}
-    for number in older:
-        if number not in staying:  # renamed first, so that a half-removed one is never taken for a broken one
-            doomed = folder / f".tmp_removed_{number}_{os.getpid()}"
-            if doomed.exists():
-                remove_folder(doomed, files=files)
-            files.rename(folder / f"step_{number}", doomed)
+    for number in sorted({*older} - staying):  # renamed first: a half-removed one is never taken for a broken one
+        doomed = folder / f".tmp_removed_{number}_{os.getpid()}"
+        if doomed.exists():
             remove_folder(doomed, files=files)
+        files.rename(folder / f"step_{number}", doomed)
+        remove_folder(doomed, files=files)
 
 
 def _steps(folder: Path) -> list[tuple[int, Path]]:
@@ -268,10 +266,8 @@ def _worths(folder: Path, keep: Keep) -> dict[int, float]:
 
 def _worth(metrics: Mapping[str, float], keep: Keep) -> float | None:
     """What `keep` looks at, larger being better; None where it is missing or not a number."""
-    value = None if keep.best is None else metrics.get(keep.best)
-    if value is None or math.isnan(value):
-        return None
-    return value if keep.mode == "max" else -value
+    value, sign = metrics.get(keep.best or ""), 1 if keep.mode == "max" else -1
+    return None if value is None or math.isnan(value) else sign * value
 
 
 # ---------------------------------------------------------------------------------------------------------- loading
@@ -381,8 +377,7 @@ def _check_identity(path: Path, about: Mapping[str, Any], identity: Identity) ->
 
 
 def _oddities(path: Path, about: Mapping[str, Any]) -> Iterator[str]:
-    extra = sorted({entry.name for entry in path.iterdir()} - {*about["files"], MANIFEST})
-    if extra:
+    if extra := sorted({entry.name for entry in path.iterdir()} - {*about["files"], MANIFEST}):
         yield f"{path} holds files that its manifest does not name, ignored: {', '.join(extra)}"
     if about["code_version"] != _code_version():
         versions = f"version {about['code_version']}, this is {_code_version()}"
