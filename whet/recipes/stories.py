@@ -49,6 +49,9 @@ def stories(params: StoriesParams) -> Stages:
     """Reward models A and B on halves of the labels; GRPO with KL on A, judged by B; the same with random rewards.
 
     whet run stories folder=../shared/data
+
+    Reached with seeds 3, 4, 5: B's score +1.38, +0.50, +0.51 (2.7 standard errors; random rewards +0.14, +0.16, −0.07),
+    loss under the pre-trained model at most +0.05 nats, length the same, distinct-2 at most −6.4 %.
     """
     data, seed = params.folder, params.seed
     prompts = yield Stage(
