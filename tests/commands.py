@@ -44,7 +44,7 @@ def score(prompts, completions, **columns):
     for one in act:
         if one.startswith("SIG"):
             send(one)
-            time.sleep(0.2)
+            time.sleep(1.0)  # two signals that arrive before the first was heard are one
         if one == "hang":
             time.sleep(30)
         if one == "wait":

@@ -47,8 +47,8 @@ def reading(read: set[tuple[type, str]]) -> Callable[[Any, str], Any]:
 
 
 def briefly(case: Case, root: Path, **changes: Any) -> None:
-    """A case for a step or two."""
-    least = {"steps": 2} if isinstance(case.config, OnlineConfig) else {"steps": None, "epochs": 0.5}
+    """A case for a few steps."""
+    least = {"steps": 3} if isinstance(case.config, OnlineConfig) else {"steps": None, "epochs": 0.5}
     drive(Case(config=case.config.model_copy(update={**least, **changes}), objects=case.objects), root)
 
 

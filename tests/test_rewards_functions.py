@@ -344,7 +344,7 @@ def test_functions_load_from_files_and_modules(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("path", "error", "reason"),
     [
-        ("my.py:scor", ConfigError, r"no 'scor' \(did you mean score\?\); it has broken, score"),
+        ("my.py:scor", ConfigError, r"no 'scor' \(did you mean score\?\); it has broken, limit, score"),
         ("my.py:limit", ConfigError, "is of type int; a reward is a function"),
         ("myy.py:score", ConfigError, r"no file '.*myy\.py' \(did you mean my\.py\?\)"),
         ("bad.py:score", RewardError, "bad.py cannot be imported: ZeroDivisionError"),
