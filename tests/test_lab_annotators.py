@@ -10,7 +10,7 @@ from statistics import mean
 import pytest
 
 from whet.lab.annotators import ATTRIBUTES, BT, Attributes5, Edit, Judged, KWise, Likert4, ceiling
-from whet.lab.data import demonstrations, label_pairs, tasks
+from whet.lab.data import demonstrations, label_pairs, rank_answers, shuffled_ranks, tasks
 from whet.lab.worlds import WORLDS, gold
 
 HIGH, LOW = Judged(gold=1.0, length=10), Judged(gold=0.4, length=16)
@@ -124,3 +124,15 @@ def test_a_pair_is_labelled_the_same_alone_or_among_others() -> None:
     together, _ = label_pairs(samples, BT())
     alone = [label_pairs([sample], BT())[0][0] for sample in samples]
     assert together == alone
+
+
+def test_an_annotator_almost_without_noise_ranks_by_gold_and_the_control_does_not() -> None:
+    asked = tasks("chat", "train", 60)
+    samples = [
+        (task, [WORLDS["chat"].write(task, Random(f"{task.id}/{i}"), i / 3) for i in range(4)]) for task in asked
+    ]
+    rows = rank_answers(samples, KWise(k=4, tau=1e-6))
+    assert all(sorted(row["ranks"]) == [1, 2, 3, 4] for row in rows)
+    assert all([row["gold"][row["ranks"].index(r)] for r in (1, 2, 3, 4)] == sorted(row["gold"])[::-1] for row in rows)
+    best = [row["ranks"].index(1) == row["gold"].index(max(row["gold"])) for row in shuffled_ranks(rows, seed=0)]
+    assert 0.1 < mean(best) < 0.5

@@ -213,7 +213,7 @@ def _actors(config: OnlineConfig, policy: Decoder) -> tuple[dict[str, Learner], 
         add_value_head(policy, config.seed)
         return {"policy": Learner.of(policy, mine, config.optim, total=config.steps * each)}, policy
     critic = models.critic(config.critic.model, config.model, policy, seed=config.seed)
-    moves = max(0, config.steps - config.critic.warmup) * each  # while the critic warms up the policy rests
+    moves = (config.steps - config.critic.warmup) * each  # while the critic warms up the policy rests
     learners = {
         "policy": Learner.of(policy, mine, config.optim, total=moves),
         "critic": Learner.of(critic, critics, config.critic.optim or config.optim, total=config.steps * each),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from random import Random
 from typing import Any
 
 from whet.errors import ConfigError, DataError
+from whet.files import replace_file
 from whet.lab.annotators import Annotator, Judged, KWise
 from whet.lab.text import pieces
 from whet.lab.world import Draft
@@ -153,6 +156,11 @@ def coin_labels(rows: Iterable[Mapping[str, Any]], seed: int) -> list[dict[str, 
         {**row, "chosen": row["rejected"], "rejected": row["chosen"]} if coin.random() < 0.5 else dict(row)
         for row in rows
     ]
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """The rows as JSONL, whole or not at all."""
+    replace_file(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
 
 def judged(task: Task, text: str) -> Judged:

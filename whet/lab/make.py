@@ -17,7 +17,7 @@ from whet.eval.evaluate import Evaluation, evaluate, gold_win_rate
 from whet.eval.stats import Interval
 from whet.files import replace_file
 from whet.lab.annotators import BT, KWise
-from whet.lab.data import label_pairs, rank_answers, shuffled_ranks, tasks
+from whet.lab.data import label_pairs, rank_answers, shuffled_ranks, tasks, write_rows
 from whet.lab.gold import GoldReward
 from whet.models.config import ModelConfig
 from whet.models.io import load_policy, load_reward
@@ -59,12 +59,12 @@ def comparisons(
     drawn = _answers(policy, tasks(world, "train", prompts, seed + 1), answers, seed, "train", max_new_tokens)
     told = [(task, texts) for task, texts in drawn if all(text.strip() for text in texts)]
     rankings = rank_answers(told, KWise(k=answers, tau=tau, seed=seed))
-    _write(folder / "rankings.jsonl", shuffled_ranks(rankings, seed) if shuffled else rankings)
+    write_rows(folder / "rankings.jsonl", shuffled_ranks(rankings, seed) if shuffled else rankings)
     live.say(f"{held} prompts of lab:{world}/test: two answers each, compared by the same annotator")
     others = _answers(policy, tasks(world, "test", held, seed + 1), 2, seed, "test", max_new_tokens)
     both = [(task, a, b) for task, (a, b) in others if a.strip() and b.strip()]
     pairs, identical = label_pairs(both, BT(tau=tau, seed=seed))
-    _write(folder / "held.jsonl", pairs)
+    write_rows(folder / "held.jsonl", pairs)
     numbers = {
         "rankings": len(rankings),
         "rankings_empty": len(drawn) - len(told),
@@ -86,10 +86,6 @@ def _answers(
     ]
     drawn = engine.sample(requests)
     return [(task, [r.text for r in rollouts]) for task, rollouts in zip(chosen, drawn, strict=True)]
-
-
-def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    replace_file(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
 
 def judge(

@@ -6,7 +6,6 @@ that is left out is in a count.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,8 +18,7 @@ from whet.data.readers import read_rows
 from whet.data.render import Renderer
 from whet.data.rows import Row, rows_of
 from whet.data.splits import split_rows
-from whet.files import replace_file
-from whet.lab.data import coin_labels
+from whet.lab.data import coin_labels, write_rows
 from whet.models.tokenizer import load_tokenizer
 from whet.types import Pair
 
@@ -75,7 +73,7 @@ def sentiment(folder: Path, *, live: Any, data: str, each: int, seed: int) -> Ma
     numbers = {"repeated": len(rows) - len(labels)}
     for name, half in zip("ab", halves, strict=True):
         made = _opposites(half, each=each, seed=seed)
-        _write(folder / f"{name}.jsonl", made)
+        write_rows(folder / f"{name}.jsonl", made)
         numbers |= {f"{name}_sentences": len(half), f"{name}_pairs": len(made)}
     return {"files": {"a": "a.jsonl", "b": "b.jsonl"}, "numbers": numbers}
 
@@ -128,7 +126,7 @@ def dialogues(
     train, held = split_rows((row for row in rows if row.where in fitting), holdout=holdout, seed=seed)
     shuffled = coin_labels(_columns(train), seed)
     for name, part in (("train", _columns(train)), ("held", _columns(held)), ("shuffled", shuffled)):
-        _write(folder / f"{name}.jsonl", part)
+        write_rows(folder / f"{name}.jsonl", part)
     places = {row.where for row in train}
     learned, kept = [p for p in found if p.id in places], [p for p in found if p.id not in places]
     names = ("read", "kept", "bad", "overlong", "identical", "trimmed")
@@ -169,8 +167,8 @@ def _stories(data: str) -> list[str]:
 
 def _both(folder: Path, rows: Sequence[Mapping[str, Any]], *, holdout: float, seed: int) -> Made:
     train, held = split_rows(rows_of(rows, name="stories"), holdout=holdout, seed=seed)
-    _write(folder / "train.jsonl", _columns(train))
-    _write(folder / "held.jsonl", _columns(held))
+    write_rows(folder / "train.jsonl", _columns(train))
+    write_rows(folder / "held.jsonl", _columns(held))
     return {
         "files": {"train": "train.jsonl", "held": "held.jsonl"},
         "numbers": {"train": len(train), "held": len(held)},
@@ -185,7 +183,3 @@ def _shuffled(texts: Sequence[str], seed: int) -> list[str]:
     out = list(texts)
     Random(f"order/{seed}").shuffle(out)
     return out
-
-
-def _write(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    replace_file(path, "".join(json.dumps(row) + "\n" for row in rows).encode())

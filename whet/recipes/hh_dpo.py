@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from whet.data.config import DataConfig
 from whet.recipes import recipe
 from whet.recipes.real_params import Count, Dialogues, Rate, make
 from whet.recipes.stage import Stage, Stages
@@ -37,10 +36,10 @@ def hh_dpo(params: HHDpoParams) -> Stages:
     def fitted(file: str) -> OfflineConfig:
         return OfflineConfig(
             model=params.storyteller(),
-            data=_read(pairs[file], params),
+            data=params.read(pairs[file]),
             loss=Choice("dpo", {"beta": params.beta}),
             optim=OptimConfig(lr=params.lr, schedule="linear", warmup=10),
-            eval=EvalConfig(rows=1000, data=_read(pairs["held"], params)),
+            eval=EvalConfig(rows=1000, data=params.read(pairs["held"])),
             batch=params.batch,
             epochs=params.epochs,
             seed=params.seed,
@@ -54,7 +53,3 @@ def hh_dpo(params: HHDpoParams) -> Stages:
         {"stage": "dpo", "accuracy": dpo["rewards/accuracies"], "seconds": dpo["seconds"]},
     ]
     yield Stage(name="table", config=make("table", rows=rows), seconds=1)
-
-
-def _read(path: str, params: Dialogues) -> DataConfig:
-    return DataConfig(path=path, max_length=params.max_length, overlong=params.overlong, seed=params.seed)

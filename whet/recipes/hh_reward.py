@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from whet.data.config import DataConfig
 from whet.recipes import recipe
 from whet.recipes.real_params import Count, Dialogues, Rate, make
 from whet.recipes.stage import Stage, Stages
@@ -34,9 +33,9 @@ def hh_reward(params: HHRewardParams) -> Stages:
     def fitted(file: str) -> RewardModelConfig:
         return RewardModelConfig(
             model=params.storyteller(),
-            data=_read(pairs[file], params),
+            data=params.read(pairs[file]),
             optim=OptimConfig(lr=params.lr, schedule="linear", warmup=10),
-            eval=EvalConfig(rows=1000, data=_read(pairs["held"], params)),
+            eval=EvalConfig(rows=1000, data=params.read(pairs["held"])),
             batch=params.batch,
             epochs=params.epochs,
             seed=params.seed,
@@ -50,7 +49,3 @@ def hh_reward(params: HHRewardParams) -> Stages:
         {"stage": "reward model", "accuracy": reward["accuracy"], "seconds": reward["seconds"]},
     ]
     yield Stage(name="table", config=make("table", rows=rows), seconds=1)
-
-
-def _read(path: str, params: Dialogues) -> DataConfig:
-    return DataConfig(path=path, max_length=params.max_length, overlong=params.overlong, seed=params.seed)

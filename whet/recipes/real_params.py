@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from whet.config import Config
+from whet.data.config import DataConfig
 from whet.models.config import ModelConfig
 from whet.recipes.stage import MakeConfig
 
@@ -59,6 +60,10 @@ class Dialogues(RealData):
             holdout=self.holdout,
             seed=self.seed,
         )
+
+    def read(self, path: str) -> DataConfig:
+        """One of that stage's files, under the same limits."""
+        return DataConfig(path=path, max_length=self.max_length, overlong=self.overlong, seed=self.seed)
 
 
 def make(function: str, **arguments: object) -> MakeConfig:
