@@ -29,6 +29,9 @@ class ModelConfig(Config):
     """Precision of the weights; auto is float32 on a CPU and bfloat16 on CUDA."""
     layout: Literal["auto", "forest", "padded"] = "auto"
     """forest computes a shared prompt once; auto falls back to padded where a model cannot, and says so."""
+    linear: Literal["fast", "simple"] = "fast"
+    """Linear layers in float32 on a CPU: fast goes through oneDNN's kernels, simple through torch's default; the same
+    sums in another order."""
     lora: LoraConfig | None = None
     """Train a low-rank adapter in place of all weights."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

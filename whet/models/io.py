@@ -25,6 +25,7 @@ from torch import nn
 from whet.errors import ModelError
 from whet.models import lora
 from whet.models.config import ModelConfig
+from whet.models.linear import use_onednn
 from whet.models.place import base_of
 from whet.models.policy import Decoder
 from whet.models.prove import prove
@@ -150,6 +151,8 @@ def _finish(decoder: Decoder, config: ModelConfig, base: str, seed: int) -> Deco
     rows = int(decoder.backbone.get_input_embeddings().weight.shape[0])
     check_vocabulary(decoder.tokenizer, rows, config.path)
     decoder.to(_device(config))
+    if config.linear == "fast":
+        use_onednn(decoder.hf)
     prove(decoder, config.layout)
     if base != config.path:
         return lora.load_adapter(decoder, config.path, config.lora)

@@ -1,0 +1,90 @@
+"""Linear layers through oneDNN: the same values and gradients as torch's default, and a switch."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from tests.model_folders import write_model
+from whet.models.config import ModelConfig
+from whet.models.io import load_policy, save
+from whet.models.linear import OneDnnLinear, use_onednn
+
+
+def both(bias: bool = True, k: int = 24, n: int = 40) -> tuple[nn.Linear, nn.Linear]:
+    torch.manual_seed(0)
+    plain = nn.Linear(k, n, bias=bias)
+    fast = copy.deepcopy(plain)
+    use_onednn(fast)
+    assert isinstance(fast, OneDnnLinear)
+    return plain, fast
+
+
+def gradients(layer: nn.Module, x: Tensor) -> list[Tensor]:
+    x = x.detach().requires_grad_()
+    out = layer(x)
+    (out * out.detach().sin()).sum().backward()
+    return [out.detach(), *(p.grad for p in (x, *layer.parameters()) if p.grad is not None)]
+
+
+@pytest.mark.parametrize("shape", [(1, 24), (2, 24), (7, 24), (1, 300, 24), (3, 5, 24)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_values_and_gradients_are_those_of_the_plain_layer(shape: tuple[int, ...], bias: bool) -> None:
+    plain, fast = both(bias)
+    x = torch.randn(shape)
+    mine, theirs = gradients(fast, x), gradients(plain, x)
+    assert len(mine) == len(theirs) == 3 + bias
+    for a, b in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_a_row_depends_on_no_other_row() -> None:
+    _, fast = both(k=256, n=512)
+    x = torch.randn(300, 256)
+    with torch.no_grad():
+        whole = fast(x)
+        assert all(torch.equal(fast(x[:rows]), whole[:rows]) for rows in (2, 3, 8, 17, 64, 65, 257))
+
+
+def test_other_types_are_computed_as_ever() -> None:
+    plain, fast = both()
+    for dtype in (torch.float64, torch.bfloat16):
+        x = torch.randn(6, 24).to(dtype)
+        assert torch.equal(fast.to(dtype)(x), plain.to(dtype)(x))
+
+
+def test_frozen_weights_get_no_gradient() -> None:
+    _, fast = both()
+    fast.requires_grad_(False)
+    x = torch.randn(5, 24, requires_grad=True)
+    fast(x).sum().backward()
+    assert x.grad is not None and fast.weight.grad is None
+
+
+def test_subclasses_of_linear_keep_their_own_product() -> None:
+    class Own(nn.Linear):
+        pass
+
+    assert type(use_onednn(Own(2, 2))) is Own
+
+
+def test_torchs_counter_sees_every_product() -> None:
+    _, fast = both()
+    with FlopCounterMode(display=False) as counter:
+        gradients(fast, torch.randn(10, 24))
+    assert counter.get_total_flops() == 3 * 2 * 10 * 24 * 40
+
+
+def test_loading_uses_them_unless_told_otherwise(tmp_path) -> None:
+    folder = write_model(tmp_path / "model")
+    fast, simple = (load_policy(ModelConfig(path=str(folder), linear=how)) for how in ("fast", "simple"))
+    kinds = [{type(m) for m in decoder.hf.modules() if isinstance(m, nn.Linear)} for decoder in (fast, simple)]
+    assert kinds == [{OneDnnLinear}, {nn.Linear}]
+    save(fast, tmp_path / "again")
+    again = load_policy(ModelConfig(path=str(tmp_path / "again")))
+    assert again.fingerprint() == simple.fingerprint()
+    assert {type(m) for m in fast.frozen_copy().hf.modules() if isinstance(m, nn.Linear)} == {OneDnnLinear}
