@@ -31,6 +31,7 @@ from whet.train.learner import Learner
 from whet.train.offline import offline
 from whet.train.online import online
 from whet.train.ranks import ALONE, Ranks
+from whet.train.reference import OfflineReference
 from whet.train.reward_model import reward_model
 from whet.train.session import Session
 from whet.train.source import PolicySource
@@ -50,6 +51,8 @@ class Follower:
 
     def steps(self, total: int) -> Iterator[int]:
         yield from range(1, total + 1)
+
+    def pause(self) -> None: ...
 
     def commit(self, step: int, metrics: Mapping[str, Metric], rollouts: object = ()) -> None:
         self.rows.append({**values(metrics), "step": step})
@@ -77,6 +80,10 @@ def named(name: str) -> Sequence[Any]:
 
 def reference() -> Reference:
     return Reference(model=tiny.decoder(1).freeze())
+
+
+def known() -> OfflineReference:
+    return OfflineReference(model=reference(), budget=BUDGET, mode="auto")
 
 
 def _online(**fields: Any) -> Callable[..., Any]:
@@ -137,10 +144,10 @@ LOOPS: Mapping[str, Callable[[], Callable[..., Any]]] = {
         [rollout for tree in tiny.pair_trees() for rollout in tree.rollouts],
     ),
     "reward_model": lambda: _fixed(reward_model, named("bradley_terry"), tiny.pair_trees()),
-    "dpo": lambda: _fixed(offline, named("dpo"), tiny.pair_trees(), reference=reference()),
-    "kto": lambda: _fixed(offline, named("kto"), tiny.rating_trees(), reference=reference()),
-    "dpo_of_one": lambda: _fixed(offline, named("dpo"), tiny.pair_trees(weight=0.5), batch=1, reference=reference()),
-    "kto_of_one": lambda: _fixed(offline, named("kto"), tiny.rating_trees(), batch=1, reference=reference()),
+    "dpo": lambda: _fixed(offline, named("dpo"), tiny.pair_trees(), reference=known()),
+    "kto": lambda: _fixed(offline, named("kto"), tiny.rating_trees(), reference=known()),
+    "dpo_of_one": lambda: _fixed(offline, named("dpo"), tiny.pair_trees(weight=0.5), batch=1, reference=known()),
+    "kto_of_one": lambda: _fixed(offline, named("kto"), tiny.rating_trees(), batch=1, reference=known()),
     "process_of_one": lambda: _fixed(reward_model, named("process"), tiny.label_trees(), batch=1),
     "grpo": lambda: _online(kl=KLConfig(coef=0.1), entropy=0.01),
     "ppo": lambda: _online(

@@ -10,6 +10,7 @@
     events.jsonl        start, resume, interrupts, warnings, rows set aside
     journal.jsonl       scores and judge calls by key, each line with a checksum, durable before use
     checkpoints/ final/ what training writes
+    reference/          what a frozen model says of the rows, by content: kept where they are seen several times
     stages/NN-name/     a recipe's stages, each a run of its own, finished when it has done.json
 
 Rows are appended by one write each. A row cut short by a kill has no newline: readers leave it out, and the next

@@ -154,11 +154,13 @@ def _loss(config: LoopConfig) -> Iterator[str]:
             f"{config.data.path} has prompts and demonstrations, but {choice.name} needs pairs or labels: give a file "
             "of them (the quickstart's stage `compare` makes one)"
         )
-    if isinstance(config, OfflineConfig) and config.reference is not None:
+    if isinstance(config, OfflineConfig):
         shelf: Shelf = next(s for s in (preference_loss, rating_loss) if choice.name in s.names())
         if "reference" not in shelf.entry(choice.name).declarations.get("needs", ()):
-            yield f"reference is given, but {choice.name} looks at none: leave it out"
-        yield from _untrained(config.reference, "reference")
+            given = {"reference": config.reference is not None, "reference_cache": config.reference_cache != "auto"}
+            yield from (f"{key} is given, but {choice.name} looks at none: leave it out" for key in given if given[key])
+        if config.reference is not None:
+            yield from _untrained(config.reference, "reference")
 
 
 def _untrained(model: ModelConfig, key: str) -> Iterator[str]:

@@ -33,18 +33,17 @@ from whet.rollout.torch_engine import engine_of
 from whet.rundir import RunDir
 from whet.train.checkpoint import HasState, Identity
 from whet.train.config import LoopConfig, OfflineConfig, OnlineConfig, PassConfig, RewardModelConfig, SupervisedConfig
-from whet.train.credit import token_column
 from whet.train.heldout import measure
 from whet.train.interrupts import Interrupts
 from whet.train.learner import Learner
 from whet.train.offline import offline
 from whet.train.online import online
 from whet.train.record import held_out_numbers, rollout_rows
+from whet.train.reference import OfflineReference
 from whet.train.reward_model import reward_model
 from whet.train.scores import HELD_OUT, Journaled
 from whet.train.session import Session, Watcher
 from whet.train.source import PolicySource, sample_groups
-from whet.train.step import Reference
 from whet.train.supervised import supervised
 from whet.train.trackers import trackers
 from whet.types import Group
@@ -142,10 +141,22 @@ def _reward_model(config: RewardModelConfig, place: Place) -> Job:
 def _offline(config: OfflineConfig, place: Place) -> Job:
     found, looks = terms.loss_terms(config.loss, (preference_loss, rating_loss))
     policy = models.policy(config.model, seed=config.seed)
-    reference = models.reference(config.reference, config.model, policy, seed=config.seed) if looks else None
     learned, held = _trees(config, policy, place, (preference_loss, rating_loss))
     cursor, steps = _passes(config, len(learned))
     learner = Learner.of(policy, found, config.optim, total=steps)
+    measured = -(-steps // config.eval.every) if config.eval.every else 1
+    reference = None
+    if looks:
+        reference = OfflineReference(
+            model=models.reference(config.reference, config.model, policy, seed=config.seed),
+            budget=config.token_budget,
+            mode=config.reference_cache,
+            own=place.run.path / "reference",
+            held=[(tree, measured) for tree in held[: config.eval.rows]],
+            watched=bool(learner.needs - {"logprobs"}),
+            note=place.run.event,
+            files=place.run.files,
+        )
     evaluate = _held_out(config, policy, found, held, reference=reference)
     session = _session(config, place, {"policy": learner}, evaluate, learned)
     work = partial(
@@ -243,19 +254,16 @@ def _held_out(
     found: Sequence[Term],
     held: Sequence[Tree],
     *,
-    reference: Reference | None = None,
+    reference: OfflineReference | None = None,
 ) -> Evaluate | None:
     """The same numbers as in training on held-out rows, or None where nothing is held out."""
     rows = list(held)[: config.eval.rows]
 
     def annotate(batch: TokenBatch) -> TokenBatch:
-        if reference is None:
-            return batch
-        column = token_column(reference, batch, "logprobs", budget=config.token_budget)
-        return batch.with_columns(token={"reference": column})
+        return batch if reference is None else reference.annotate(batch, rows)
 
     def evaluate(step: int) -> dict[str, float]:
-        other = reference.model if reference else None
+        other = reference.other if reference else None
         return measure(model, found, rows, budget=config.token_budget, annotate=annotate, other=other)
 
     return evaluate if rows else None

@@ -51,6 +51,18 @@ class Cursor:
         """The items of a step."""
         return [item for item, _ in self.draws_at(step)]
 
+    def visits(self, steps: int) -> list[int]:
+        """How often each item is seen in so many steps.
+
+        >>> Cursor(n=3, batch=2, seed=0).visits(3), sum(Cursor(n=3, batch=2, seed=0).visits(2))
+        ([2, 2, 2], 4)
+        """
+        epochs, more = divmod(steps * self.batch, self.n)
+        counts = [epochs] * self.n
+        for item in permutation(self.n, seed=self.seed, epoch=epochs)[:more]:
+            counts[item] += 1
+        return counts
+
     def epoch_at(self, step: int) -> float:
         """Epochs done before a step."""
         return step * self.batch / self.n

@@ -140,6 +140,9 @@ class OfflineConfig(PassConfig):
     """The frozen model a loss compares with; by default the model as it starts."""
     loss: Annotated[Choice, Either(preference_loss, rating_loss)] = Choice("dpo")
     """The method."""
+    reference_cache: str = "auto"
+    """Whether the reference's log-probabilities are computed once and kept: auto does so in the run's folder where rows
+    are seen more than once, off asks the model in every step, a folder keeps them for other runs too."""
 
 
 class KLConfig(Config):

@@ -1,6 +1,7 @@
 """Learning from preferences or labels that are there already: DPO and its family, KTO, ORPO.
 
-Whatever the reference model is needed for is computed here, once per step and without gradient.
+What the reference model says of a row is computed without gradient: before the first step where rows are seen several
+times (`whet.train.reference`), else in the step that sees it.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ from collections.abc import Sequence
 
 from whet.batch import Tree, pack
 from whet.data.order import Cursor
-from whet.train.credit import token_column
 from whet.train.learner import Learner
 from whet.train.ranks import ALONE, Ranks
+from whet.train.reference import OfflineReference
 from whet.train.session import Session
-from whet.train.step import Reference, update
+from whet.train.step import update
 
 
 def offline(
@@ -21,20 +22,21 @@ def offline(
     learner: Learner,
     trees: Sequence[Tree],
     *,
-    reference: Reference | None,
+    reference: OfflineReference | None,
     cursor: Cursor,
     steps: int,
     budget: int,
     ranks: Ranks = ALONE,
 ) -> None:
     """Fit the policy to `trees`: pairs, or labelled responses; `reference` is None where no term looks at it."""
+    if reference is not None:
+        reference.prepare(list(zip(trees, cursor.visits(steps), strict=True)), pause=session.pause)
     for step in session.steps(steps):
-        chosen = [trees[i] for i, _ in cursor.draws_at(step - 1)]
-        batch = pack(ranks.share(chosen))
+        chosen = ranks.share([trees[i] for i in cursor.batch_at(step - 1)])
+        batch = pack(chosen)
         if reference is not None:
-            column = token_column(reference, batch, "logprobs", budget=budget)
-            batch = batch.with_columns(token={"reference": column})
+            batch = reference.annotate(batch, chosen)
         metrics = update(
-            {"policy": learner}, batch, budget=budget, ranks=ranks, other=reference.model if reference else None
+            {"policy": learner}, batch, budget=budget, ranks=ranks, other=reference.other if reference else None
         )
         session.commit(step, metrics)

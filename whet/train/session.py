@@ -111,6 +111,12 @@ class Session:
             self.run.event("interrupted", step=step)
             raise Interrupted(self._stopped())
 
+    def pause(self) -> None:
+        """Before the first step, between two pieces of long work: stop here if asked to."""
+        if self._interrupts.asked:
+            self.run.event("interrupted", step=self._committed)
+            raise Interrupted(f"stopped before the first step; --resume goes on from what is in {self.run.path}")
+
     def _stopped(self) -> str:
         return (
             f"stopped after step {self._committed} of {self._total}, which is saved in {self.run.path}; --resume goes "
