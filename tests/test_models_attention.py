@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whet.batch import TokenBatch
-from whet.models.attention import ForestPlan, forest_parts
+from whet.models.attention import ForestPlan
 
 
 def forest(parent: list[int], size: list[int]) -> TokenBatch:
@@ -132,7 +132,7 @@ def test_windows_about_as_wide_as_the_longest_look_back(window):
 def test_sizes_that_need_several_buckets(window):
     sizes = [70, 9, 33, 1, 120, 64, 2, 50, 80, 5]
     agree(forest([-1, 0, 0, 0, -1, 4, 4, 2, -1, 8], sizes), window=window)
-    parts = forest_parts(forest([-1] * 4, [100, 100, 10, 9]))
+    parts = ForestPlan.of(forest([-1] * 4, [100, 100, 10, 9])).parts
     assert [tuple(part.query.shape) for part in parts] == [(2, 100), (2, 10)]
 
 
@@ -147,7 +147,7 @@ def test_float32_and_bfloat16_stay_near():
 def test_padding_stays_within_its_bound():
     torch.manual_seed(0)
     sizes = torch.randint(1, 200, (60,)).tolist()
-    parts = forest_parts(forest([-1] * 60, sizes))
+    parts = ForestPlan.of(forest([-1] * 60, sizes)).parts
     area = sum(part.query.numel() * part.key.shape[1] for part in parts)
     assert area <= 1.3 * sum(n * n for n in sizes) + 1024 * 60
     assert len(parts) <= 12

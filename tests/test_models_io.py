@@ -14,6 +14,7 @@ from tests.model_folders import LLAMA, some_batch, some_rollouts, write_model
 from tests.paths import need
 from tests.tiny_tokenizer import tiny_tokenizer
 from whet.errors import ModelError
+from whet.models import attention
 from whet.models.config import LoraConfig, ModelConfig
 from whet.models.io import add_value_head, load_policy, load_reward, load_value, save
 from whet.models.tokenizer import OWN_PAD, context_length, distinct_pad, require_template, stop_ids
@@ -266,6 +267,24 @@ def test_precision(folder):
     assert load_policy(config(folder)).head.weight.dtype == torch.float32
     policy = load_policy(config(folder, dtype="bfloat16"))
     assert policy.head.weight.dtype == torch.bfloat16 and policy.layout == "forest"
+
+
+def test_simple_attention_takes_no_fused_kernel(folder, monkeypatch):
+    fast = load_policy(config(folder))
+
+    def refuse(*arguments, **options):
+        raise AssertionError("a fused kernel was taken")
+
+    monkeypatch.setattr(attention, "flash_forest", refuse)
+    simple = load_policy(config(folder, attention="simple"))
+    assert simple.layout == "forest", simple.layout_reason
+    stock = load_policy(config(folder, attention="simple", layout="padded"))
+    assert stock.hf.config._attn_implementation == "eager"
+    monkeypatch.undo()
+    batch = some_batch()
+    with torch.no_grad():
+        for model in (simple, stock):
+            torch.testing.assert_close(model.hidden(batch), fast.hidden(batch), atol=1e-5, rtol=1e-5)
 
 
 def test_templates_and_contexts():

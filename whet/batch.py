@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from whet.transfer import ship
 from whet.types import Rollout
 
 
@@ -95,12 +96,16 @@ class TokenBatch:
         )
 
     def to(self, device: torch.device | str) -> TokenBatch:
-        """The same batch on another device."""
-        moved: dict[str, Any] = {}
-        for name in self.__slots__:
-            value: Any = getattr(self, name)
-            columns = not isinstance(value, Tensor)
-            moved[name] = {key: column.to(device) for key, column in value.items()} if columns else value.to(device)
+        """The same batch on another device, in one copy that is not waited for."""
+        fields = {name: getattr(self, name) for name in self.__slots__}
+        names = [(n, k) for n, v in fields.items() for k in ([None] if isinstance(v, Tensor) else v)]
+        there = ship([fields[n] if k is None else fields[n][k] for n, k in names], device)
+        moved: dict[str, Any] = {n: {} for n, v in fields.items() if not isinstance(v, Tensor)}
+        for (name, key), tensor in zip(names, there, strict=True):
+            if key is None:
+                moved[name] = tensor
+            else:
+                moved[name][key] = tensor
         return TokenBatch(**moved)
 
     def take(self, rows: Tensor) -> TokenBatch:

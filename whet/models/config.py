@@ -32,6 +32,8 @@ class ModelConfig(Config):
     linear: Literal["fast", "simple"] = "fast"
     """Linear layers in float32 on a CPU: fast goes through oneDNN's kernels, simple through torch's default; the same
     sums in another order."""
+    attention: Literal["fast", "simple"] = "fast"
+    """fast takes fused kernels where there is one; simple computes the same in plain operations, to compare with."""
     lora: LoraConfig | None = None
     """Train a low-rank adapter in place of all weights."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

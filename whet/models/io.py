@@ -150,6 +150,7 @@ def _finish(decoder: Decoder, config: ModelConfig, base: str, seed: int) -> Deco
     """Vocabulary checked, on its device, proved, with its adapter."""
     rows = int(decoder.backbone.get_input_embeddings().weight.shape[0])
     check_vocabulary(decoder.tokenizer, rows, config.path)
+    decoder.attention = config.attention
     decoder.to(_device(config))
     if config.linear == "fast":
         use_onednn(decoder.hf)

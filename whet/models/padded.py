@@ -14,32 +14,38 @@ import torch
 from torch import Tensor, nn
 
 from whet.batch import TokenBatch
+from whet.transfer import ship
 
 WASTE = 1.3
 
 
-def padded_hidden(backbone: nn.Module, batch: TokenBatch) -> Tensor:
-    """Last hidden states `[T, h]`; a shared prompt's states come from one of the responses that hold it."""
+def padded_hidden(backbone: nn.Module, batch: TokenBatch, *, device: torch.device) -> Tensor:
+    """Last hidden states `[T, h]`; a shared prompt's states come from one of the responses that hold it.
+
+    `device` is the backbone's; a batch on the CPU is laid out there and goes over in one copy.
+    """
     paths = _paths(batch)
     where = np.full(batch.tokens.numel(), -1)
-    states: list[Tensor] = []
+    tokens = batch.tokens.cpu()
+    inputs: list[Tensor] = []
     offset = 0
     for bucket in _buckets(paths):
         index = _right_padded(bucket)
         cells = offset + np.arange(index.size).reshape(index.shape)
-        for tokens, cell in zip(bucket, cells, strict=True):
-            where[tokens] = cell[: tokens.size]
-        at = torch.from_numpy(index).to(batch.tokens.device)
-        # no mask: a causal model's states do not know what stands to their right, and without one attention is faster
-        states.append(backbone(input_ids=batch.tokens[at], use_cache=False).last_hidden_state.flatten(0, 1))
+        for path, cell in zip(bucket, cells, strict=True):
+            where[path] = cell[: path.size]
+        inputs.append(tokens[torch.from_numpy(index)])
         offset += index.size
     assert (where >= 0).all(), "every token belongs to a response"
-    return torch.cat(states).index_select(0, torch.from_numpy(where).to(batch.tokens.device))
+    *inputs, place = ship([*inputs, torch.from_numpy(where)], device)
+    # no mask: a causal model's states do not know what stands to their right, and without one attention is faster
+    states = [backbone(input_ids=ids, use_cache=False).last_hidden_state.flatten(0, 1) for ids in inputs]
+    return torch.cat(states).index_select(0, place)
 
 
 def _paths(batch: TokenBatch) -> list[np.ndarray]:
     """Token indices from the root to each segment without children."""
-    segment, parent = batch.segment.cpu().numpy(), batch.parent.tolist()
+    segment, parent = batch.segment.cpu().numpy(), batch.parent.cpu().tolist()
     start = np.searchsorted(segment, np.arange(len(parent) + 1))
     spans = [np.arange(a, b) for a, b in pairwise(start.tolist())]
     inner = set(parent)

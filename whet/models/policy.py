@@ -25,7 +25,7 @@ from whet.batch import TokenBatch
 from whet.errors import ModelError
 from whet.losses.terms import Views
 from whet.losses.tokens import token_logprobs, token_statistics
-from whet.models.attention import ForestPlan
+from whet.models.attention import AttentionPath, ForestPlan
 from whet.models.padded import padded_hidden
 
 HEADS = {"value": "value", "score": "score", "step_score": "score"}
@@ -46,7 +46,8 @@ class Decoder(nn.Module):
     """A `transformers` decoder laid out as a forest, with named heads.
 
     `hf` is the wrapped model (its score head taken out), `heads` our own: "score" `Linear(h, 1, bias=False)`, "value"
-    `Linear(h, 1)`. `adapter` is the PEFT model around `hf`, or None. `layout_reason` says why a layout was chosen.
+    `Linear(h, 1)`. `adapter` is the PEFT model around `hf`, or None. `layout_reason` says why a layout was chosen,
+    `attention` whether that may take fused kernels.
     Dropout is off, an adapter's too: the same batch gives the same numbers twice, so `train()` changes nothing.
     """
 
@@ -57,6 +58,7 @@ class Decoder(nn.Module):
         self.tokenizer = tokenizer
         self.layout = "padded"
         self.layout_reason = "not proved yet"
+        self.attention: AttentionPath = "fast"
         self.stop_ids: tuple[int, ...] = ()
         object.__setattr__(self, "adapter", None)
         self.eval()
@@ -96,11 +98,16 @@ class Decoder(nn.Module):
         """Everything stays in evaluation mode."""
         return super().train(False)
 
+    def plan(self, batch: TokenBatch, *, keep: bool = False) -> ForestPlan:
+        """How this decoder attends over a batch; made before the batch goes to a GPU, nothing has to be waited for."""
+        return ForestPlan.of(batch, device=self.device, attention=self.attention, keep=keep)
+
     def hidden(self, batch: TokenBatch, *, plan: ForestPlan | None = None) -> Tensor:
         """Last hidden states `[T, h]`; `plan` saves making the same batch's plan twice."""
         if self.layout == "padded":
-            return padded_hidden(self.backbone, batch)
-        plan = ForestPlan.of(batch) if plan is None else plan
+            return padded_hidden(self.backbone, batch, device=self.device)
+        plan = self.plan(batch) if plan is None else plan
+        batch = batch if batch.tokens.device == self.device else batch.to(self.device)
         out = self.backbone(
             input_ids=batch.tokens[None], position_ids=batch.positions[None], plan=plan, use_cache=False
         )
@@ -119,11 +126,11 @@ class Decoder(nn.Module):
 
         `other` may be this decoder itself where it has an adapter: then the adapter is off for its part.
         """
-        batch = batch if batch.tokens.device == self.device else batch.to(self.device)
-        plan = ForestPlan.of(batch) if plan is None and self.layout == "forest" else plan
-        hidden = self.hidden(batch, plan=plan)
+        plan = self.plan(batch) if plan is None and self.layout == "forest" else plan
+        given, batch = batch, batch if batch.tokens.device == self.device else batch.to(self.device)
+        hidden = self.hidden(batch if self.layout == "forest" else given, plan=plan)
         names = needs - HEADS.keys()
-        token = self._vocabulary(batch, hidden, names, temperature, self._other(batch, other, names, plan))
+        token = self._vocabulary(batch, hidden, names, temperature, self._other(given, other, names, plan))
         if "value" in needs:
             token["value"] = self._read("value", hidden[batch.sources])
         response = {"score": self._read("score", hidden[batch.last])} if "score" in needs else {}
@@ -172,7 +179,7 @@ class Decoder(nn.Module):
                     hidden = self.hidden(batch, plan=plan)
             else:
                 hidden = other.hidden(batch, plan=plan)
-        return hidden.index_select(0, batch.sources), head.weight, head.bias
+        return hidden.index_select(0, batch.sources.to(hidden.device)), head.weight, head.bias
 
     def _lm_head(self) -> LmHead:
         head = self.head

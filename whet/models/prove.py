@@ -58,7 +58,7 @@ def prove(decoder: Decoder, layout: str = "auto") -> Decoder:
     decoder.layout = "padded"
     _use_stock(decoder)
     with torch.no_grad():
-        _compare(padded_hidden(decoder.backbone, batch), alone, decoder, "padded to the right")
+        _compare(padded_hidden(decoder.backbone, batch, device=decoder.device), alone, decoder, "padded to the right")
     return decoder
 
 
@@ -129,7 +129,7 @@ def _prove_forest(decoder: Decoder, batch: TokenBatch, alone: Tensor) -> None:
     if not decoder.hf._can_set_attn_implementation():
         raise ForestUnsupported(f"{name} does not let its attention be replaced")
     decoder.hf.set_attn_implementation(register())
-    plan = ForestPlan.of(batch)
+    plan = decoder.plan(batch)
     decoder.layout = "forest"
     try:
         with torch.no_grad():
@@ -178,7 +178,7 @@ def _use_stock(decoder: Decoder) -> None:
         return
     config = decoder.config
     plain = getattr(config, "attn_logit_softcapping", None) is None and decoder.hf._supports_sdpa
-    wanted = "sdpa" if plain else "eager"
+    wanted = "sdpa" if plain and decoder.attention == "fast" else "eager"
     if decoder.hf.config._attn_implementation != wanted:
         decoder.hf.set_attn_implementation(wanted)
 

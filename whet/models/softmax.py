@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from whet.models.flash import FAR, Part, gather, pick
+from whet.models.flash import gather, pick
+from whet.models.parts import FAR, Part
 
 
 def softmax_forest(

@@ -19,7 +19,6 @@ from torch import Tensor
 from whet.batch import Tree, pack
 from whet.errors import NumericsError
 from whet.losses.tokens import head_logits
-from whet.models.attention import ForestPlan
 from whet.rollout.config import SamplingConfig
 from whet.rollout.decode import DecodePlan, Layers, Slots
 from whet.rollout.draw import draw_tokens
@@ -163,10 +162,10 @@ class Batch:
             Rollout(task_id="", tokens=tokens, mask=(False,) * len(tokens), source=("prompt",) * len(tokens))
             for tokens in (*sequences, *padding)
         ]
-        batch = pack([Tree(rollouts=(rollout,)) for rollout in rollouts]).to(self.device)
-        plan = ForestPlan.of(batch, keep=True) if self.cached else None
+        batch = pack([Tree(rollouts=(rollout,)) for rollout in rollouts])
+        plan = self.decoder.plan(batch, keep=True) if self.cached else None
         hidden = self.decoder.hidden(batch, plan=plan)
-        return hidden[batch.last[: len(sequences)]], {} if plan is None else plan.kept
+        return hidden[batch.last[: len(sequences)].to(self.device)], {} if plan is None else plan.kept
 
     def _first_tokens(self, owned: Sequence[tuple[int, Draw]], hidden: Tensor) -> None:
         """The draws of one prompt share its row of logits."""

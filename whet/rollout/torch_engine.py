@@ -21,6 +21,7 @@ from torch import nn
 from whet.batch import Tree, pack
 from whet.data.render import Renderer
 from whet.errors import DataError, ModelError
+from whet.losses.terms import sum_by_row
 from whet.models.tokenizer import renderer_of
 from whet.rollout.config import SamplingConfig
 from whet.rollout.noise import seed_of
@@ -94,10 +95,9 @@ class TorchEngine:
     def choose(self, prefix: Sequence[int], options: Sequence[Sequence[int]]) -> tuple[float, ...]:
         """P(option) after the prefix, normalised over the options (token sequences), at temperature 1: one forward."""
         rollouts = [_answer(tuple(prefix), tuple(option)) for option in options]
-        batch = pack([Tree(rollouts=rollouts)]).to(self.decoder.device)
         with _evaluating(tuple(self.decoder.modules())):
-            logprobs = self.decoder(batch, frozenset({"logprobs"}), temperature=1.0).token["logprobs"]
-        total = logprobs.new_zeros(batch.rows).index_add_(0, batch.row, logprobs)
+            views = self.decoder(pack([Tree(rollouts=rollouts)]), frozenset({"logprobs"}), temperature=1.0)
+        total = sum_by_row(views.token["logprobs"], views.batch)
         return tuple(torch.softmax(total, dim=0).tolist())
 
     def _draws(self, number: int, request: Request) -> Iterator[Draw]:
