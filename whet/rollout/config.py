@@ -35,6 +35,11 @@ class SamplingConfig(Config):
         description="strings that end a response; the token completing one is its last, and the text keeps it",
     )
     slots: int = Field(default=64, ge=1, description="responses drawn side by side; costs memory and changes no token")
+    share_prompts: bool = Field(
+        default=True,
+        description="on a CPU, keep a prompt's keys and values once for all its responses, not once for each; less "
+        "memory and time, the same tokens",
+    )
     greedy: bool = Field(
         default=False, description="take the likeliest token, without noise; the smallest id among equals"
     )

@@ -1,61 +1,77 @@
-"""Keys and values of the responses being drawn, and how one new token of each attends to them.
+"""Decoding in its simplest form: every response has a copy of its prompt's keys and values, in a slot of its own.
 
 Row `i` of a decode step is slot `i`; the rows in use stand at the front, so a step reads views and copies nothing.
 `DecodePlan` travels through the model in one step as `ForestPlan` does in training: the attention layers hand it
-queries, keys and values and get the answer back.
+queries, keys and values and get the answer back. `whet.rollout.shared` keeps each prompt once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-Layers = Mapping[int, tuple[Tensor, Tensor]]
-"""Keys and values of each layer, `[T, kv_heads, d]`, as a `ForestPlan` keeps them."""
+from whet.rollout.cache import Held
+from whet.rollout.draws import Draw
+from whet.rollout.slots import Slots
 
 
-class Slots:
-    """Room for the keys and values of `count` responses of at most `room` tokens, prompt included, allocated once.
+@dataclass(slots=True, kw_only=True)
+class _Joined:
+    """A prompt's keys and values on their way to `waiting` slots: tokens `start:end` of what a prefill joined."""
 
-    All tensors of one shape share one store `[members, count, kv_heads, room, d]`: keys and values of every layer of
-    an ordinary model, so that filling or moving a slot is a single copy.
-    """
+    joined: Sequence[Tensor]
+    start: int
+    end: int
+    waiting: int
 
-    def __init__(self, layers: Layers, *, count: int, room: int) -> None:
-        """`layers` are keys and values of any prompt: their shapes, type and device are taken."""
+
+class Copies:
+    """`count` slots of `room` tokens, prompt included; a prompt is copied into the slot of each of its responses."""
+
+    def __init__(self, *, count: int, room: int) -> None:
         self.count, self.room = count, room
-        self.members: dict[tuple[int, ...], list[tuple[int, int]]] = {}
-        for layer, pair in layers.items():
-            for side, tensor in enumerate(pair):
-                self.members.setdefault(tuple(tensor.shape[1:]), []).append((layer, side))
-        self.stores: list[Tensor] = []
-        place: dict[tuple[int, int], Tensor] = {}
-        for (heads, width), members in self.members.items():
-            layer, side = members[0]
-            store = layers[layer][side].new_zeros(len(members), count, heads, room, width)
-            self.stores.append(store)
-            place.update(zip(members, store.unbind(0), strict=True))
-        self.layers = {layer: (place[layer, 0], place[layer, 1]) for layer in layers}
+        self.slots: Slots | None = None
+        self.prompts: dict[int, _Joined] = {}
 
-    def joined(self, layers: Layers) -> list[Tensor]:
-        """A prefill's keys and values in the shape of the stores, `[members, kv_heads, T, d]` each."""
-        return [
-            torch.stack([layers[layer][side].transpose(0, 1) for layer, side in members])
-            for members in self.members.values()
-        ]
+    def hold(self, prompts: Sequence[Held], layers: dict[int, tuple[Tensor, Tensor]]) -> None:
+        if self.slots is None:
+            self.slots = Slots(layers, count=self.count, room=self.room)
+        joined = self.slots.joined(layers)
+        layers.clear()
+        for held in prompts:
+            self.prompts[held.request] = _Joined(joined=joined, start=held.start, end=held.end, waiting=held.draws)
 
-    def fill(self, slot: int, joined: Sequence[Tensor], start: int, end: int) -> None:
-        """Copy the tokens `start:end` of a prefill to the front of a slot."""
-        for store, source in zip(self.stores, joined, strict=True):
-            store[:, slot, :, : end - start] = source[:, :, start:end]
+    def block(self, draw: Draw) -> int:
+        return 0
 
-    def move(self, source: int, target: int, length: int) -> None:
-        """Copy the first `length` tokens of a slot over another."""
-        for store in self.stores:
-            store[:, target, :, :length] = store[:, source, :, :length]
+    def move(self, moves: Sequence[tuple[int, int]], rows: Sequence[Draw | None]) -> None:
+        assert self.slots is not None
+        lengths = {row: draw.length - 1 for row, draw in enumerate(rows) if draw is not None}
+        self.slots.move(moves, lengths)
+
+    def enter(self, row: int, draw: Draw) -> None:
+        assert self.slots is not None
+        held = self.prompts[draw.request]
+        self.slots.fill(row, held.joined, held.start, held.end)
+        held.waiting -= 1
+        if not held.waiting:
+            del self.prompts[draw.request]
+
+    def end(self, draw: Draw) -> None:
+        """Its slot is written over by the next."""
+
+    def plan(self, rows: Sequence[Draw], position: Tensor, index: Tensor) -> DecodePlan:
+        assert self.slots is not None
+        return DecodePlan(self.slots, position, max(draw.length for draw in rows))
+
+    @property
+    def kv_bytes(self) -> int:
+        joined = {id(tensor): tensor.nbytes for held in self.prompts.values() for tensor in held.joined}
+        return sum(joined.values()) + (0 if self.slots is None else self.slots.bytes)
 
 
 class DecodePlan:
@@ -69,6 +85,10 @@ class DecodePlan:
         self.called: set[int] = set()
         self._masks: dict[tuple[int | None, torch.dtype], Tensor] = {}
         self._places: dict[int, Tensor] = {}
+
+    @property
+    def kv_read(self) -> int:
+        return self.position.numel() * self.longest * self.slots.token_bytes
 
     def attend(
         self,

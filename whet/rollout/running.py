@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,10 +20,14 @@ from torch import Tensor
 from whet.batch import Tree, pack
 from whet.errors import NumericsError
 from whet.losses.tokens import head_logits
+from whet.rollout.cache import Cache, Held
 from whet.rollout.config import SamplingConfig
-from whet.rollout.decode import DecodePlan, Layers, Slots
+from whet.rollout.decode import Copies
 from whet.rollout.draw import draw_tokens
-from whet.types import Rollout, StopReason
+from whet.rollout.draws import Draw, SampleStats, take
+from whet.rollout.shared import Shared
+from whet.rollout.slots import arranged
+from whet.types import Rollout
 
 if TYPE_CHECKING:
     from whet.models.policy import Decoder
@@ -30,70 +35,18 @@ if TYPE_CHECKING:
 LEAST_ROWS = 8
 """On a CPU a linear layer's bits depend on the number of rows below this many, and not from here up."""
 PREFILL_TOKENS = 4096
-"""Prompt tokens in one forward, unless a single prompt has more."""
-FIRST_ROWS = 256
+"""Prompt tokens in one forward at most, unless a single prompt has more."""
+PREFILL_LEAST = 512
+"""Short prompts go through the model together up to this many tokens, also where slots are free for fewer draws."""
+FIRST_ROWS = 64
 """Draws whose first token is drawn at once: bounds the logits in memory."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SampleStats:
-    """What one call of the engine did: tokens through the model, and why they were not fewer.
-
-    `prompt_tokens` went through in `prefills` forwards and `decode_tokens` in `steps` forwards; `idle_rows` of those
-    steps were computed for nothing (ended but not yet replaced, or padding). `sampled_tokens` is what the caller got.
-    """
-
-    prompt_tokens: int = 0
-    prefills: int = 0
-    decode_tokens: int = 0
-    steps: int = 0
-    idle_rows: int = 0
-    sampled_tokens: int = 0
-
-    @property
-    def tokens_through_model(self) -> int:
-        return self.prompt_tokens + self.decode_tokens + self.idle_rows
-
-    def plus(self, **counts: int) -> SampleStats:
-        """These counts added.
-
-        >>> SampleStats(steps=2).plus(steps=1, decode_tokens=8).tokens_through_model
-        8
-        """
-        return replace(self, **{name: getattr(self, name) + count for name, count in counts.items()})
-
-
-@dataclass(slots=True, kw_only=True)
-class Draw:
-    """One response in the making: `most` tokens may come, and `cut` is why it ends if they do.
-
-    Between its first token and its slot, `joined` holds its prompt's keys and values, from token `start` on.
-    """
-
-    request: int
-    index: int
-    seed: int
-    prompt: tuple[int, ...]
-    most: int
-    cut: StopReason
-    joined: Sequence[Tensor] = ()
-    start: int = 0
-    tokens: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    log_mass: list[float] = field(default_factory=list)
-    stopped: StopReason | None = None
-
-    @property
-    def length(self) -> int:
-        """Tokens of prompt and response so far."""
-        return len(self.prompt) + len(self.tokens)
 
 
 class Batch:
     """The draws that hold a slot, and the tensors of one decode step over them.
 
     `state` `[4, slots]` holds each row's next input token, its position, its seed and the index of the token to be
-    drawn. A row whose draw is None is computed and thrown away.
+    drawn. Between two steps a row whose draw has ended is None; in a step the rows in use stand at the front.
     """
 
     def __init__(
@@ -114,11 +67,11 @@ class Batch:
         self.cached = decoder.layout == "forest"
         self.least = LEAST_ROWS if self.device.type == "cpu" else 1
         self.capacity = min(sampling.slots, len(draws))
-        self.room = max((len(draw.prompt) + draw.most - 1 for draw in draws), default=1)
-        self.state = torch.zeros(4, max(self.capacity, self.least), dtype=torch.long, device=self.device)
+        rows = max(self.capacity, self.least)
+        self.state = torch.zeros(4, rows, dtype=torch.long, device=self.device)
+        self.cache = _cache(draws, rows=rows, shared=sampling.share_prompts and self.device.type == "cpu")
         self.rows: list[Draw | None] = []
-        self.slots: Slots | None = None
-        self.stats = SampleStats()
+        self.stats = SampleStats(slots=self.capacity)
 
     @property
     def live(self) -> int:
@@ -129,32 +82,39 @@ class Batch:
         return not (self.pending or self.ready or self.live)
 
     def advance(self) -> list[Draw]:
-        """Prefill where a slot is free and no draw is ready for it, else one decode step; returns what ended."""
-        if self.pending and not self.ready and self.live < self.capacity:
+        """Prefill where more slots are free than draws are ready for them, else one step; returns what ended."""
+        if self.pending and len(self.ready) < self.capacity - self.live:
             return self._prefill()
-        self._admit()
-        self._compact()
+        self._arrange()
         return self._step()
 
     def _prefill(self) -> list[Draw]:
         """Run the next prompts once each, up to the token budget, and draw the first token of all their draws."""
-        groups = _take(self.pending, PREFILL_TOKENS)
+        wanted = self.capacity - self.live - len(self.ready)
+        groups = take(self.pending, draws=wanted, least=PREFILL_LEAST, most=PREFILL_TOKENS)
         hidden, layers = self._prompt_forward([group[0].prompt for group in groups])
-        if self.slots is None:
-            self.slots = Slots(layers, count=self.state.shape[1], room=self.room)
-        joined, start = self.slots.joined(layers), 0
-        for group in groups:
-            for draw in group:
-                draw.joined, draw.start = joined, start
-            start += len(group[0].prompt)
-        self.stats = self.stats.plus(prefills=1, prompt_tokens=start)
+        prompts = sum(len(group[0].prompt) for group in groups)
+        self.stats = self.stats.plus(prefills=1, prompt_tokens=prompts)
         owned = [(number, draw) for number, group in enumerate(groups) for draw in group]
         for at in range(0, len(owned), FIRST_ROWS):
             self._first_tokens(owned[at : at + FIRST_ROWS], hidden)
+        self._hold(groups, layers)
         self.ready.extend(draw for _, draw in owned if draw.stopped is None)
         return [draw for _, draw in owned if draw.stopped is not None]
 
-    def _prompt_forward(self, sequences: Sequence[tuple[int, ...]]) -> tuple[Tensor, Layers]:
+    def _hold(self, groups: Sequence[Sequence[Draw]], layers: dict[int, tuple[Tensor, Tensor]]) -> None:
+        """Keep the keys and values of the prompts whose draws go on."""
+        prompts, start = [], 0
+        for group in groups:
+            end, draws = start + len(group[0].prompt), sum(draw.stopped is None for draw in group)
+            if draws:
+                prompts.append(Held(request=group[0].request, start=start, end=end, draws=draws))
+            start = end
+        if prompts:
+            self.cache.hold(prompts, layers)
+            self.stats = replace(self.stats, kv_bytes=max(self.stats.kv_bytes, self.cache.kv_bytes))
+
+    def _prompt_forward(self, sequences: Sequence[tuple[int, ...]]) -> tuple[Tensor, dict[int, tuple[Tensor, Tensor]]]:
         """Last hidden state of each sequence `[P, h]`, and all keys and values where the model keeps them for us."""
         missing = max(0, self.least - sum(map(len, sequences)))
         padding = [sequences[-1]] * (-(-missing // len(sequences[-1])))
@@ -175,74 +135,62 @@ class Batch:
         scores = self._scores(hidden[first : last + 1])[owner]
         self._extend([draw for _, draw in owned], scores, seed, torch.zeros_like(seed))
 
-    def _admit(self) -> None:
-        """Give free slots to the draws that wait: holes first, then the end."""
-        holes = [row for row, draw in enumerate(self.rows) if draw is None]
-        holes += range(len(self.rows), self.capacity)
-        rows = holes[: len(self.ready)]
-        if not rows:
-            return
-        assert self.slots is not None
-        columns: list[tuple[int, int, int, int]] = []
-        for row in rows:
-            draw = self.ready.popleft()
-            self.slots.fill(row, draw.joined, draw.start, draw.start + len(draw.prompt))
-            draw.joined = ()
-            self.rows[row : row + 1] = [draw]
-            columns.append((draw.tokens[-1], len(draw.prompt), draw.seed, len(draw.tokens)))
-        self.state[:, rows] = torch.tensor(columns, device=self.device).T
+    def _arrange(self) -> None:
+        """Free slots go to the draws that wait; rows stand at the front, in the order the cache wants them."""
+        new = min(len(self.ready), self.capacity - self.live)
+        blocks = [None if draw is None else self.cache.block(draw) for draw in self.rows]
+        moves, places = arranged(blocks, new=new)
+        rows: list[Draw | None] = [*self.rows, *[None] * new]
+        if moves:
+            self.cache.move(moves, self.rows)
+            sources, targets = zip(*moves, strict=True)
+            self.state[:, targets] = self.state[:, sources]
+            for source, target in moves:
+                rows[target] = self.rows[source]
+        if places:
+            self._admit(rows, places)
+        self.rows = rows[: len(blocks) - blocks.count(None) + new]
+        self.state[:, len(self.rows) : self.least] = 0
 
-    def _compact(self) -> None:
-        """Move the last rows into holes once an eighth of the rows is dead, which is where no draw waits for them."""
-        while self.rows and self.rows[-1] is None:
-            self.rows.pop()
-        holes = [row for row, draw in enumerate(self.rows) if draw is None]
-        if len(self.rows) <= self.least or 8 * len(holes) < len(self.rows):
-            return
-        assert self.slots is not None
-        live = len(self.rows) - len(holes)
-        sources = [row for row in range(live, len(self.rows)) if self.rows[row] is not None]
-        targets = holes[: len(sources)]
-        for source, target in zip(sources, targets, strict=True):
-            draw = self.rows[target] = self.rows[source]
-            assert draw is not None
-            self.slots.move(source, target, draw.length - 1)
-        self.state[:, targets] = self.state[:, sources]
-        del self.rows[live:]
+    def _admit(self, rows: list[Draw | None], places: Sequence[int]) -> None:
+        columns: list[tuple[int, int, int, int]] = []
+        for place in places:
+            draw = rows[place] = self.ready.popleft()
+            self.cache.enter(place, draw)
+            columns.append((draw.tokens[-1], len(draw.prompt), draw.seed, len(draw.tokens)))
+        self.state[:, places] = torch.tensor(columns, device=self.device).T
 
     def _step(self) -> list[Draw]:
         """Feed every row's last token, draw its next; returns the draws that ended."""
         live = [draw for draw in self.rows if draw is not None]
         if not live:
             return []
-        rows = max(len(self.rows), self.least)
+        rows = max(len(live), self.least)
         token, position, seed, index = self.state[:, :rows]
-        hidden = self._decode(token, position) if self.cached else self._recompute(rows)
-        token.copy_(self._extend(self.rows, self._scores(hidden), seed, index))
-        position.add_(1).clamp_(max=self.room - 1)  # a dead row goes on writing, inside its own slot
-        index.add_(1)
-        self.rows = [None if draw is None or draw.stopped is not None else draw for draw in self.rows]
-        return [draw for draw in live if draw.stopped is not None]
+        hidden = self._decode(live, token, position, index) if self.cached else self._recompute(live, rows)
+        token.copy_(self._extend(live, self._scores(hidden), seed, index))
+        self.state[1::2, : len(live)].add_(1)  # position and index; the rows of padding stay where they are
+        ended = [draw for draw in live if draw.stopped is not None]
+        if ended:
+            self.rows = [None if draw.stopped is not None else draw for draw in live]
+            for draw in ended:
+                self.cache.end(draw)
+        return ended
 
-    def _decode(self, token: Tensor, position: Tensor) -> Tensor:
-        """Last hidden state of every row `[n, h]` from its newest token and the keys and values in its slot."""
-        assert self.slots is not None
-        lengths = [draw.length for draw in self.rows if draw is not None]
-        plan = DecodePlan(self.slots, position, max(lengths))
+    def _decode(self, live: Sequence[Draw], token: Tensor, position: Tensor, index: Tensor) -> Tensor:
+        """Last hidden state of every row `[n, h]` from its newest token and the keys and values that are kept."""
+        plan = self.cache.plan(live, position, index)
         out = self.decoder.backbone(input_ids=token[None], position_ids=position[None], plan=plan, use_cache=False)
-        idle = token.numel() - len(lengths)
-        self.stats = self.stats.plus(steps=1, decode_tokens=len(lengths), idle_rows=idle)
+        idle = token.numel() - len(live)
+        self.stats = self.stats.plus(steps=1, decode_tokens=len(live), idle_rows=idle, kv_read=plan.kv_read)
         return out.last_hidden_state[0]
 
-    def _recompute(self, rows: int) -> Tensor:
+    def _recompute(self, live: Sequence[Draw], rows: int) -> Tensor:
         """The same from the whole sequence again: for models whose keys and values are not ours to keep."""
-        where = [row for row, draw in enumerate(self.rows) if draw is not None]
-        sequences = [(*draw.prompt, *draw.tokens) for draw in self.rows if draw is not None]
+        sequences = [(*draw.prompt, *draw.tokens) for draw in live]
         last, _ = self._prompt_forward(sequences)
-        hidden = last.new_zeros(rows, last.shape[1])
-        hidden[where] = last
         self.stats = self.stats.plus(steps=1, decode_tokens=sum(map(len, sequences)))
-        return hidden
+        return torch.cat((last, last.new_zeros(rows - len(live), last.shape[1])))
 
     def _scores(self, hidden: Tensor) -> Tensor:
         """Logits over temperature, float32, `[n, V]`."""
@@ -259,15 +207,13 @@ class Batch:
         )
         return scores[:rows]
 
-    def _extend(self, draws: Sequence[Draw | None], scores: Tensor, seed: Tensor, index: Tensor) -> Tensor:
-        """Draw a token for every row, give each living draw its own, and see which of them end; the ids `[n]`."""
+    def _extend(self, draws: Sequence[Draw], scores: Tensor, seed: Tensor, index: Tensor) -> Tensor:
+        """Draw a token for every row, give each draw its own, and see which of them end; the ids `[n]`."""
         drawn, logprob, log_mass = draw_tokens(scores, seed, index, sampling=self.sampling, vocabulary=self.vocabulary)
         size = len(draws)
         tokens, logprobs = drawn[:size].tolist(), logprob[:size].tolist()
         masses = [0.0] * size if log_mass is None else log_mass[:size].tolist()
         for draw, token, value, mass in zip(draws, tokens, logprobs, masses, strict=True):
-            if draw is None:
-                continue
             draw.tokens.append(token)
             draw.logprobs.append(value)
             draw.log_mass.append(mass)
@@ -280,21 +226,17 @@ class Batch:
         return drawn
 
 
+def _cache(draws: Sequence[Draw], *, rows: int, shared: bool) -> Cache:
+    """Room for `rows` of the draws; a response's last token is never fed, so it needs none."""
+    if not shared:
+        return Copies(count=rows, room=max((len(draw.prompt) + draw.most - 1 for draw in draws), default=1))
+    lengths = [len(next(group).prompt) for _, group in groupby(draws, key=lambda draw: draw.request)]
+    return Shared(count=rows, room=max(1, max((draw.most - 1 for draw in draws), default=1)), lengths=lengths)
+
+
 def _diverged(draw: Draw, value: float) -> str:
     return (
         f"token {len(draw.tokens)} of draw {draw.index} of request {draw.request} has log-probability {value}: the "
         "model's logits are not finite, so its weights have diverged; resume from an earlier checkpoint with a lower "
         "learning rate"
     )
-
-
-def _take(pending: deque[Draw], budget: int) -> list[list[Draw]]:
-    """Whole groups from the front of the queue: as many as the budget of prompt tokens holds, one at least."""
-    groups: list[list[Draw]] = []
-    while pending and (not groups or len(pending[0].prompt) <= budget):
-        request = pending[0].request
-        budget -= len(pending[0].prompt)
-        groups.append([])
-        while pending and pending[0].request == request:
-            groups[-1].append(pending.popleft())
-    return groups

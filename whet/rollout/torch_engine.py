@@ -24,8 +24,9 @@ from whet.errors import DataError, ModelError
 from whet.losses.terms import sum_by_row
 from whet.models.tokenizer import renderer_of
 from whet.rollout.config import SamplingConfig
+from whet.rollout.draws import Draw, SampleStats
 from whet.rollout.noise import seed_of
-from whet.rollout.running import Batch, Draw, SampleStats
+from whet.rollout.running import Batch
 from whet.rollout.stops import StopStrings
 from whet.types import Completion, Request, Rollout
 

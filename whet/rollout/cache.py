@@ -1,0 +1,67 @@
+"""What a batch of draws asks of whoever keeps its keys and values; `Copies` and `Shared` are the two answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from whet.models.attention import Plan
+from whet.rollout.draws import Draw
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A prompt whose keys and values are to be kept for `draws` responses: its tokens `start:end` of a prefill."""
+
+    request: int
+    start: int
+    end: int
+    draws: int
+
+
+class Reading(Plan, Protocol):
+    """The attention of one decode step; `kv_read` are the bytes of keys and values it reads in all layers."""
+
+    called: set[int]
+
+    @property
+    def kv_read(self) -> int: ...
+
+
+class Cache(Protocol):
+    """Where the keys and values of a call of the engine are, from a prompt's forward to its last response's end."""
+
+    def hold(self, prompts: Sequence[Held], layers: dict[int, tuple[Tensor, Tensor]]) -> None:
+        """Keep what a prefill computed for these prompts; `layers` is emptied."""
+        ...
+
+    def block(self, draw: Draw) -> int:
+        """Rows of a greater block stand before those of a smaller one."""
+        ...
+
+    def move(self, moves: Sequence[tuple[int, int]], rows: Sequence[Draw | None]) -> None:
+        """Rows change places, (source, target) all at once; `rows` are as they were."""
+        ...
+
+    def enter(self, row: int, draw: Draw) -> None:
+        """A draw whose prompt is held takes a row."""
+        ...
+
+    def end(self, draw: Draw) -> None:
+        """A draw that had a row has ended."""
+        ...
+
+    def plan(self, rows: Sequence[Draw], position: Tensor, index: Tensor) -> Reading:
+        """A step in which row `i` feeds the last token of `rows[i]`, which stands at `position[i]`.
+
+        `index` counts the tokens drawn so far; both tensors may have more rows, whose attention means nothing.
+        """
+        ...
+
+    @property
+    def kv_bytes(self) -> int:
+        """What is allocated now."""
+        ...
