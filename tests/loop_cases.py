@@ -127,6 +127,16 @@ def supervised(model: Path) -> Case:
     return Case(config=SupervisedConfig(**fields, batch=5, steps=STEPS), objects=objects)
 
 
+def narrow(model: Path) -> Case:
+    """bfloat16 weights rounded by chance, and moments of 8 bits."""
+    made = supervised(model)
+    optim = OPTIM.model_copy(update={"moments": "8bit", "bfloat16_weights": "stochastic"})
+    return Case(
+        config=made.config.model_copy(update={"model": ModelConfig(path=str(model), dtype="bfloat16"), "optim": optim}),
+        objects=made.objects,
+    )
+
+
 def lora(model: Path) -> Case:
     """DPO of an adapter, whose reference is the model without it."""
     fields, objects = _common(model, "pairs")
@@ -203,6 +213,7 @@ def moody(model: Path, counter: Path) -> Case:
 
 CASES: Mapping[str, Callable[[Path], Case]] = {
     "supervised": supervised,
+    "narrow": narrow,
     "reward_model": reward_model,
     "dpo": dpo,
     "lora": lora,

@@ -42,6 +42,7 @@ def nth(events: Sequence[str], start: str, share: float) -> int:
 # Which events of an undisturbed run the kills come at; a second number counts the events of the resumed process.
 KILLS: dict[str, list[list[Any]]] = {
     "supervised": [[("save write", 0.5)], [("update backward", 0.75), 30]],
+    "narrow": [[("update optimizer", 0.6)]],
     "reward_model": [[("update optimizer", 0.9)]],
     "dpo": [[("save rename", 0.5)]],
     "kto": [[("update forward", 0.8)], [("rows write stages/01-loop/reference", 0.0)]],
@@ -52,7 +53,7 @@ KILLS: dict[str, list[list[Any]]] = {
 
 @pytest.mark.parametrize("case", KILLS)
 def test_killed_and_resumed_is_undisturbed(root: str, case: str) -> None:
-    """Eleven kills in all, in every loop."""
+    """Twelve kills in all, in every loop and one with narrow numbers."""
     events = forge().ask("kills:events", root=root, case=case)
     for plan in KILLS[case]:
         at = [moment if isinstance(moment, int) else nth(events, *moment) for moment in plan]

@@ -119,7 +119,7 @@ def _supervised(config: SupervisedConfig, place: Place) -> Job:
     )
     term = terms.likelihood(config.weigh)
     cursor, steps = _passes(config, len(learned))
-    learner = Learner.of(policy, [term], config.optim, total=steps)
+    learner = Learner.of(policy, [term], config.optim, total=steps, seed=config.seed)
     evaluate = _held_out(config, policy, [term], data.example_trees(held))
     session = _session(config, place, {"policy": learner}, evaluate, learned)
     work = partial(supervised, session, learner, learned, cursor=cursor, steps=steps, budget=config.token_budget)
@@ -131,7 +131,7 @@ def _reward_model(config: RewardModelConfig, place: Place) -> Job:
     scorer = models.scorer(config.model, seed=config.seed)
     learned, held = _trees(config, scorer, place, (reward_loss, step_loss))
     cursor, steps = _passes(config, len(learned))
-    learner = Learner.of(scorer, found, config.optim, total=steps)
+    learner = Learner.of(scorer, found, config.optim, total=steps, seed=config.seed)
     evaluate = _held_out(config, scorer, found, held)
     session = _session(config, place, {"reward": learner}, evaluate, learned)
     work = partial(reward_model, session, learner, learned, cursor=cursor, steps=steps, budget=config.token_budget)
@@ -143,7 +143,7 @@ def _offline(config: OfflineConfig, place: Place) -> Job:
     policy = models.policy(config.model, seed=config.seed)
     learned, held = _trees(config, policy, place, (preference_loss, rating_loss))
     cursor, steps = _passes(config, len(learned))
-    learner = Learner.of(policy, found, config.optim, total=steps)
+    learner = Learner.of(policy, found, config.optim, total=steps, seed=config.seed)
     measured = -(-steps // config.eval.every) if config.eval.every else 1
     reference = None
     if looks:
@@ -219,15 +219,17 @@ def _actors(config: OnlineConfig, policy: Decoder) -> tuple[dict[str, Learner], 
     mine, critics = terms.online_terms(config)
     each = config.updates * config.minibatches
     if config.critic is None:
-        return {"policy": Learner.of(policy, mine, config.optim, total=config.steps * each)}, None
+        return {"policy": Learner.of(policy, mine, config.optim, total=config.steps * each, seed=config.seed)}, None
     if config.critic.trunk == "shared":
         add_value_head(policy, config.seed)
-        return {"policy": Learner.of(policy, mine, config.optim, total=config.steps * each)}, policy
+        return {"policy": Learner.of(policy, mine, config.optim, total=config.steps * each, seed=config.seed)}, policy
     critic = models.critic(config.critic.model, config.model, policy, seed=config.seed)
     moves = (config.steps - config.critic.warmup) * each  # while the critic warms up the policy rests
     learners = {
-        "policy": Learner.of(policy, mine, config.optim, total=moves),
-        "critic": Learner.of(critic, critics, config.critic.optim or config.optim, total=config.steps * each),
+        "policy": Learner.of(policy, mine, config.optim, total=moves, seed=config.seed),
+        "critic": Learner.of(
+            critic, critics, config.critic.optim or config.optim, total=config.steps * each, seed=config.seed
+        ),
     }
     return learners, critic
 

@@ -47,6 +47,14 @@ class OptimConfig(Config):
     """Optimizer steps of linear warm-up."""
     clip: Annotated[float, Field(gt=0)] = 1.0
     """Largest global gradient norm, applied once after accumulation."""
+    fused: bool = True
+    """Step with one kernel that goes over memory once; off: PyTorch's plain operations, the same to rounding."""
+    moments: Literal["float32", "bfloat16", "8bit"] = "float32"
+    """How the two moments are kept: 8, 4 or 2 bytes per trained weight; the narrow ones are rounded by chance, right on
+    average. 8bit leaves parameters of fewer than 4096 numbers at float32."""
+    bfloat16_weights: Literal["master", "stochastic"] = "master"
+    """How bfloat16 weights take updates too small for them, which plain rounding would lose: master keeps their missing
+    16 bits (2 bytes a weight), stochastic rounds by chance, right on average. float32 weights need neither."""
 
 
 class EvalConfig(Config):

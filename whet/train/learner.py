@@ -12,6 +12,7 @@ import torch
 from whet.losses.terms import Term
 from whet.models.policy import Decoder
 from whet.train.config import OptimConfig
+from whet.train.optim import AdamW
 from whet.train.receive import check_keys, load_optimizer, load_tensors
 
 Schedule = Callable[[int], float]
@@ -38,34 +39,27 @@ def schedule(config: OptimConfig, *, total: int) -> Schedule:
     return rate
 
 
-def adamw(parameters: Sequence[torch.nn.Parameter], config: OptimConfig) -> torch.optim.AdamW:
-    """AdamW whose decay spares everything of fewer than two dimensions (norms, biases)."""
-    trained = [p for p in parameters if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.lr, betas=config.betas, eps=config.eps)
-
-
 @dataclass(slots=True, kw_only=True)
 class Learner:
     """A model that learns: its terms say from what, `ticks` counts its optimizer steps."""
 
     model: Decoder
     terms: tuple[Term, ...]
-    optimizer: torch.optim.AdamW
+    optimizer: AdamW
     schedule: Schedule
     clip: float
     ticks: int = 0
 
     @classmethod
-    def of(cls, model: Decoder, terms: Sequence[Term], config: OptimConfig, *, total: int) -> Learner:
-        """A learner for all trainable parameters of a model; `total` optimizer steps are planned."""
+    def of(cls, model: Decoder, terms: Sequence[Term], config: OptimConfig, *, total: int, seed: int = 0) -> Learner:
+        """A learner for all trainable parameters of a model; `total` optimizer steps are planned.
+
+        `seed` draws the noise of whatever the optimizer rounds by chance.
+        """
         return cls(
             model=model,
             terms=tuple(terms),
-            optimizer=adamw(list(model.parameters()), config),
+            optimizer=AdamW(model.named_parameters(), config, seed=seed),
             schedule=schedule(config, total=total),
             clip=config.clip,
         )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, optim
 
 from whet.errors import CheckpointError
+from whet.train.optim import AdamW
 
 
 def check_keys(what: str, given: set[Any], expected: set[Any]) -> None:
@@ -67,18 +68,23 @@ def load_optimizer(optimizer: optim.Optimizer, state: Mapping[str, Any]) -> None
             raise CheckpointError(
                 f"parameter group {index} of the optimizer holds other parameters than the checkpoint's"
             )
-    _check_moments([parameter for group in optimizer.param_groups for parameter in group["params"]], state["state"])
+    _check_moments(optimizer, state["state"])
     optimizer.load_state_dict({"state": dict(state["state"]), "param_groups": list(state["param_groups"])})
 
 
-def _check_moments(parameters: list[Tensor], moments: Mapping[int, Mapping[str, Any]]) -> None:
-    if len({frozenset(entry) for entry in moments.values()}) > 1:
-        raise CheckpointError("the optimizer's state in the checkpoint lacks moments that other parameters have")
+def _check_moments(optimizer: optim.Optimizer, moments: Mapping[int, Mapping[str, Any]]) -> None:
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     if unknown := set(moments) - set(range(len(parameters))):
         raise CheckpointError(
             f"the checkpoint has moments of parameters {sorted(unknown)}, and the optimizer has {len(parameters)} "
             "parameters"
         )
+    if isinstance(optimizer, AdamW):
+        for index, entry in moments.items():
+            _check_own(index, entry, optimizer.shapes(parameters[index]))
+        return
+    if len({frozenset(entry) for entry in moments.values()}) > 1:
+        raise CheckpointError("the optimizer's state in the checkpoint lacks moments that other parameters have")
     for index, entry in moments.items():
         parameter = parameters[index]
         for name, value in entry.items():
@@ -87,3 +93,11 @@ def _check_moments(parameters: list[Tensor], moments: Mapping[int, Mapping[str, 
                 raise CheckpointError(
                     f"{name} of parameter {index} is {_kind(value)} and its parameter is {_kind(parameter)}"
                 )
+
+
+def _check_own(index: int, entry: Mapping[str, Any], shapes: Mapping[str, tuple[torch.Size, torch.dtype]]) -> None:
+    """What is kept for one parameter, in the types that the optimizer's options make of it."""
+    check_keys(f"the optimizer's state of parameter {index}", set(entry), set(shapes))
+    for name, (shape, dtype) in shapes.items():
+        if _kind(entry[name]) != (mine := f"{dtype} {list(shape)}"):
+            raise CheckpointError(f"{name} of parameter {index} is {_kind(entry[name])} in place of {mine}")
