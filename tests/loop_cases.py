@@ -128,11 +128,13 @@ def supervised(model: Path) -> Case:
 
 
 def narrow(model: Path) -> Case:
-    """bfloat16 weights rounded by chance, and moments of 8 bits."""
+    """bfloat16 weights rounded by chance, moments of 8 bits, activations made again."""
     made = supervised(model)
     optim = OPTIM.model_copy(update={"moments": "8bit", "bfloat16_weights": "stochastic"})
     return Case(
-        config=made.config.model_copy(update={"model": ModelConfig(path=str(model), dtype="bfloat16"), "optim": optim}),
+        config=made.config.model_copy(
+            update={"model": ModelConfig(path=str(model), dtype="bfloat16", recompute=True), "optim": optim}
+        ),
         objects=made.objects,
     )
 

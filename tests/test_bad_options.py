@@ -91,6 +91,10 @@ def whet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
             (*DPO, "eval.data.path=pairs.jsonl", "eval.data.holdout=0.1"),
             ["eval.data.holdout is given, but all of eval.data is held out already"],
         ),
+        (
+            (*DPO, "reference.path=lab:base", "reference.recompute=true"),
+            ["reference.recompute saves memory of a backward, and a reference has none"],
+        ),
         ((*DPO, "eval.every=1"), ["eval.every is given, but nothing is held out to measure: set data.holdout or"]),
         (("run", "orpo", *DPO[2:], "reference.path=lab:base"), ["orpo looks at none: leave it out"]),
         (

@@ -14,7 +14,7 @@ from whet.data.config import DataConfig
 from whet.losses import rating_loss, step_loss
 from whet.names import CODE, LAB, MODEL
 from whet.rewards.config import RewardConfig
-from whet.train.config import LoopConfig, OnlineConfig, SupervisedConfig
+from whet.train.config import LoopConfig, OfflineConfig, OnlineConfig, SupervisedConfig
 from whet.words import listed
 
 
@@ -30,6 +30,8 @@ def idle(config: LoopConfig) -> Iterator[str]:
             f"{_named('eval', given)} given, but nothing is held out to measure: set data.holdout or eval.data, or "
             "leave it out"
         )
+    if isinstance(config, OfflineConfig | OnlineConfig) and config.reference is not None and config.reference.recompute:
+        yield "reference.recompute saves memory of a backward, and a reference has none: leave it out"
     if isinstance(config, OnlineConfig):
         yield from _critic(config)
         if config.rewards and all(reward.weight == 0 for reward in config.rewards):

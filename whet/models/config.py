@@ -34,6 +34,8 @@ class ModelConfig(Config):
     sums in another order."""
     attention: Literal["fast", "simple"] = "fast"
     """fast takes fused kernels where there is one; simple computes the same in plain operations, to compare with."""
+    recompute: bool = False
+    """Keep only each layer's input and compute the rest again in the backward: far less memory, a third more work."""
     lora: LoraConfig | None = None
     """Train a low-rank adapter in place of all weights."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -29,6 +29,7 @@ from whet.models.linear import use_onednn
 from whet.models.place import base_of
 from whet.models.policy import Decoder
 from whet.models.prove import prove
+from whet.models.recompute import recompute_layers
 from whet.models.tokenizer import check_vocabulary, distinct_pad, first_line, load_tokenizer, require_stop, stop_ids
 
 
@@ -155,6 +156,8 @@ def _finish(decoder: Decoder, config: ModelConfig, base: str, seed: int) -> Deco
     if config.linear == "fast":
         use_onednn(decoder.hf)
     prove(decoder, config.layout)
+    if config.recompute:
+        recompute_layers(decoder.backbone)
     if base != config.path:
         return lora.load_adapter(decoder, config.path, config.lora)
     return lora.add_adapter(decoder, config.lora, seed=seed) if config.lora is not None else decoder
