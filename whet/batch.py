@@ -61,7 +61,8 @@ class TokenBatch:
     @property
     def length(self) -> Tensor:
         """Counted tokens of each response, `[R]`."""
-        return torch.bincount(self.row, minlength=self.rows)
+        none = torch.zeros(self.rows, dtype=torch.long, device=self.row.device)
+        return none.index_add_(0, self.row, torch.ones_like(self.row))  # bincount would wait for a GPU
 
     @property
     def targets(self) -> Tensor:
