@@ -1,4 +1,4 @@
-"""Two sides alternating on one workload: A B A B …, each in its own process, one idle while the other works."""
+"""Sides taking turns at one workload: A B C A B C …, each in its own process, idle while another works."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.contenders import Contender
 from benchmarks.workloads import Workload
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,25 +27,26 @@ class Outcome:
     seconds: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
     memory: list[float] = field(default_factory=list)
-    counts: list[dict[str, float]] = field(default_factory=list)
+    counts: list[dict[str, Any]] = field(default_factory=list)
     failed: str | None = None
 
 
 class Side:
     """A process that does one step each time it is asked."""
 
-    def __init__(self, module: str, workload: Workload, folder: Path, log: Path, *, threads: int) -> None:
+    def __init__(self, contender: Contender, workload: Workload, folder: Path, log: Path, *, threads: int) -> None:
         self.outcome = Outcome()
         self._log = log
+        words = [contender.module, str(folder), json.dumps(asdict(workload)), json.dumps(dict(contender.setting))]
         with log.open("w") as stderr:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "benchmarks.side", module, str(folder), json.dumps(asdict(workload))],
+                [contender.python or sys.executable, "-m", "benchmarks.side", *words],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 text=True,
                 cwd=ROOT,
-                env=_environment(threads),
+                env=_environment(contender, threads),
             )
 
     def set_up(self) -> None:
@@ -99,26 +100,39 @@ class Side:
         return f"ended with status {self._process.wait()}" + "".join(f", last words: {line}" for line in said)
 
 
-def _environment(threads: int) -> dict[str, str]:
-    return os.environ | {
-        "OMP_NUM_THREADS": str(threads),
-        "MKL_NUM_THREADS": str(threads),
-        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
-        "HF_HUB_OFFLINE": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "CUDA_VISIBLE_DEVICES": "",
-    }
+def _environment(contender: Contender, threads: int) -> dict[str, str]:
+    # another interpreter's libraries are no business of this one's path
+    paths = [str(ROOT)] if contender.python else [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return (
+        os.environ
+        | {
+            "OMP_NUM_THREADS": str(threads),
+            "MKL_NUM_THREADS": str(threads),
+            "PYTHONPATH": os.pathsep.join(paths),
+            "HF_HUB_OFFLINE": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+            "CUDA_VISIBLE_DEVICES": "",
+        }
+        | dict(contender.environment)
+    )
 
 
 def duel(
-    workload: Workload, folder: Path, sides: Mapping[str, str], *, rounds: int, warmups: int, threads: int, logs: Path
+    workload: Workload,
+    folder: Path,
+    sides: Mapping[str, Contender],
+    *,
+    rounds: int,
+    warmups: int,
+    threads: int,
+    logs: Path,
 ) -> dict[str, Outcome]:
-    """`rounds` timed steps of each side (name → module) in turns, after `warmups` untimed ones."""
+    """`rounds` timed steps of each side in turns, after `warmups` untimed ones."""
     with ExitStack() as stack:
         running: dict[str, Side] = {}
-        for name, module in sides.items():
+        for name, contender in sides.items():
             log = logs / f"{workload.name}-{name}.log"
-            running[name] = stack.enter_context(_closing(Side(module, workload, folder, log, threads=threads)))
+            running[name] = stack.enter_context(_closing(Side(contender, workload, folder, log, threads=threads)))
             running[name].set_up()
         for turn in range(warmups + rounds):
             for side in running.values():
@@ -132,18 +146,3 @@ def _closing(side: Side) -> Iterator[Side]:
         yield side
     finally:
         side.close()
-
-
-def compare(
-    chosen: Sequence[Workload], sides: Mapping[str, str], *, rounds: int, warmups: int, threads: int, logs: Path
-) -> Iterator[tuple[Workload, dict[str, Outcome]]]:
-    """Each workload's outcomes as soon as they are known; model and rows are made anew for each."""
-    from benchmarks.material import make
-
-    for workload in chosen:
-        with tempfile.TemporaryDirectory() as folder:
-            make(workload, Path(folder))
-            yield (
-                workload,
-                duel(workload, Path(folder), sides, rounds=rounds, warmups=warmups, threads=threads, logs=logs),
-            )

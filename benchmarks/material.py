@@ -30,7 +30,7 @@ def make_rows(workload: Workload) -> list[dict[str, Any]]:
     """The rows of one step, in the field's usual columns; every word is one token, a stop token ends each answer.
 
     >>> from benchmarks.workloads import workloads
-    >>> row = make_rows(workloads(small=True)["dpo"])[0]
+    >>> row = make_rows(workloads(small=True)["reward"])[0]
     >>> sorted(row), len(row["prompt"].split())
     (['chosen', 'prompt', 'rejected'], 64)
     """
@@ -46,16 +46,18 @@ def make_rows(workload: Workload) -> list[dict[str, Any]]:
     prompts = [text(workload.prompt) for _ in range(workload.rows)]
     if workload.kind in ("sample", "grpo"):
         return [{"prompt": prompt} for prompt in prompts]
-    lengths = iter(workload.lengths(2 * workload.rows))
-    return [
-        {"prompt": prompt, "chosen": _answer(text, next(lengths)), "rejected": _answer(text, next(lengths))}
-        for prompt in prompts
-    ]
+    # the stop token is the last of the length
+    answers = iter([" " + text(length - 1) for length in workload.answers()])
+    return [{"prompt": prompt, "chosen": next(answers), "rejected": next(answers)} for prompt in prompts]
 
 
-def _answer(text: Any, length: int) -> str:
-    # two words at least, so that no answer is empty and no two are the same
-    return " " + text(max(2, length - 1))
+def ids_of(text: str) -> list[int]:
+    """The tokens of a text of `make_rows`, for a side without the tokenizer.
+
+    >>> ids_of("w7 w12")
+    [7, 12]
+    """
+    return [int(word.removeprefix("w")) for word in text.split()]
 
 
 def _make_model(workload: Workload, folder: Path) -> None:

@@ -1,10 +1,11 @@
 """One side of a comparison in a process of its own, which does one step each time it is asked.
 
-    python -m benchmarks.side MODULE FOLDER WORKLOAD
+    python -m benchmarks.side MODULE FOLDER WORKLOAD SETTING
 
-MODULE has `libraries()`, which imports all it needs, and `work(workload, folder, clock)`, which sets up, calls
-`clock.ready`, and then puts `clock.start()` and `clock.stop()` around every step, for ever. Lines of JSON on stdin and
-stdout are the whole protocol; whatever else is printed goes to stderr.
+MODULE has `libraries()`, which imports all it needs, and `work(workload, folder, clock, setting)`, which sets up, calls
+`clock.ready`, and then for ever `clock.start()`, a step, `clock.stop()` and, with what it counted, `clock.tell()`.
+Lines of JSON on stdin and stdout are the whole protocol; whatever else is printed goes to stderr. Nothing here imports
+a library: any interpreter can be a side.
 """
 
 from __future__ import annotations
@@ -25,13 +26,14 @@ MIB = 2**20
 
 
 class Clock:
-    """Waits to be asked for a step, and says what it took: seconds, processor seconds, peak memory so far, counts."""
+    """Waits to be asked for a step, and says what it took: seconds, processor seconds, peak memory, counts."""
 
     def __init__(self, questions: TextIO, answers: TextIO) -> None:
         self._questions, self._answers = questions, answers
         self._born = time.perf_counter()
         self.baseline = 0.0
         self._began = self._worked = 0.0
+        self._took: dict[str, float] = {}
 
     def loaded(self) -> None:
         """The libraries are imported: memory counts from here."""
@@ -39,21 +41,24 @@ class Clock:
         self.baseline = resident()
 
     def ready(self, settings: dict[str, Any]) -> None:
-        """Set up; `settings` is what the table says of this side. The peak of setting up is forgotten."""
-        reset_peak()
+        """Set up; `settings` is what the table says of this side."""
         self._say({"ready": settings, "setup_seconds": time.perf_counter() - self._born})
 
     def start(self) -> None:
-        """Wait until a step is asked for; the process ends where nobody asks any more."""
+        """Wait until a step is asked for; the process ends where nobody asks any more. Earlier peaks are forgotten."""
         if self._questions.readline().strip() != "step":
             raise SystemExit(0)
+        reset_peak()
         self._began, self._worked = time.perf_counter(), time.process_time()
 
-    def stop(self, **counts: float) -> None:
-        """The step is over."""
+    def stop(self) -> None:
+        """The step is over; what comes now is neither timed nor in its memory."""
         seconds, cpu = time.perf_counter() - self._began, time.process_time() - self._worked
-        memory = (peak() - self.baseline) / MIB
-        self._say({"seconds": seconds, "cpu": cpu, "memory": memory, "counts": counts})
+        self._took = {"seconds": seconds, "cpu": cpu, "memory": (peak() - self.baseline) / MIB}
+
+    def tell(self, **counts: Any) -> None:
+        """Answer with the step that was stopped and what was counted of it."""
+        self._say({**self._took, "counts": counts})
 
     def failed(self, error: BaseException) -> None:
         """The side cannot go on."""
@@ -95,7 +100,7 @@ def workload_from(fields: dict[str, Any]) -> Workload:
     return Workload(**{**fields, "shape": Shape(**fields["shape"])})
 
 
-def main(module: str, folder: str, fields: str) -> None:
+def main(module: str, folder: str, fields: str, setting: str) -> None:
     """Serve one side until nobody asks any more."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -104,7 +109,7 @@ def main(module: str, folder: str, fields: str) -> None:
         side = importlib.import_module(module)
         side.libraries()
         clock.loaded()
-        side.work(workload_from(json.loads(fields)), Path(folder), clock)
+        side.work(workload_from(json.loads(fields)), Path(folder), clock, json.loads(setting))
     except Exception as error:
         traceback.print_exc()
         clock.failed(error)

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.judge import variety
 from benchmarks.material import read_rows
+from benchmarks.rate import machine
+from benchmarks.transformers_side import told
 from benchmarks.workloads import Workload
 
 if TYPE_CHECKING:
     from benchmarks.side import Clock
+    from whet.rundir import RunDir
 
 ENDLESS = 1_000_000
 RATE = 1e-6
@@ -25,7 +28,7 @@ def libraries() -> None:
     import whet.build.loops  # noqa: F401
 
 
-def work(workload: Workload, folder: Path, clock: Clock) -> None:
+def work(workload: Workload, folder: Path, clock: Clock, setting: Mapping[str, Any]) -> None:
     """Do the workload's steps for as long as the clock asks."""
     from whet.build.loops import quiet_libraries
 
@@ -56,15 +59,17 @@ def _sample(workload: Workload, folder: Path, clock: Clock) -> None:
                 for i, prompt in enumerate(prompts)
             ]
         )
-        clock.stop(**_lengths([len(c.tokens) for responses in drawn for c in responses]))
+        clock.stop()
+        clock.tell(**machine(workload.shape), **_drawn([[len(c.tokens) for c in responses] for responses in drawn]))
 
 
 def _prompt(renderer: Any, row: Mapping[str, Any]) -> tuple[int, ...]:
     return renderer.prompt_ids([{"role": "user", "content": row["prompt"]}], form="plain")
 
 
-def _lengths(lengths: list[int]) -> dict[str, float]:
-    return {"tokens": float(sum(lengths)), "mean length": sum(lengths) / len(lengths)}
+def _drawn(lengths: list[list[int]]) -> dict[str, Any]:
+    """`lengths` of each prompt's responses, and what every sampler says of them."""
+    return {"lengths": lengths, **told([length for group in lengths for length in group])}
 
 
 def _train(workload: Workload, folder: Path, clock: Clock) -> None:
@@ -77,7 +82,9 @@ def _train(workload: Workload, folder: Path, clock: Clock) -> None:
     objects = {"code:rows": read_rows(folder), "code:variety": variety}
     environment = describe_environment(threads=torch.get_num_threads())
     with RunDir.create(folder / "run", config.model_dump(mode="json"), origins={}, environment=environment) as run:
-        watcher = _Asked(clock, {"token_budget": config.token_budget, "tokens": _tokens(workload, folder)})
+        settings = {"token_budget": config.token_budget, "linear": config.model.linear}
+        settings |= {"slots": workload.slots} if workload.kind == "grpo" else {}
+        watcher = _Asked(clock, run, workload, {**settings, "tokens": _tokens(workload, folder)})
         job = prepare(config, run, watchers=[watcher], objects=objects)
         with job.session:
             job.work()
@@ -86,19 +93,27 @@ def _train(workload: Workload, folder: Path, clock: Clock) -> None:
 class _Asked:
     """A watcher of the run: told of each committed step, it lets the next begin only when one is asked for."""
 
-    def __init__(self, clock: Clock, settings: dict[str, Any]) -> None:
-        self._clock, self._settings = clock, settings
+    def __init__(self, clock: Clock, run: RunDir, workload: Workload, settings: dict[str, Any]) -> None:
+        self._clock, self._run, self._workload, self._settings = clock, run, workload, settings
 
     def begin(self, total: int) -> None:
         self._clock.ready(self._settings)
         self._clock.start()
 
     def update(self, step: int, metrics: Mapping[str, float]) -> None:
-        seen = {"tokens": metrics["completions/tokens"]} if "completions/tokens" in metrics else {}
-        if "completions/mean_length" in metrics:
-            seen["mean length"] = metrics["completions/mean_length"]
-        self._clock.stop(**seen)
+        self._clock.stop()
+        self._clock.tell(**machine(self._workload.shape), **self._sampled(step))
         self._clock.start()
+
+    def _sampled(self, step: int) -> dict[str, Any]:
+        """The lengths of what the step drew, from the rows it left."""
+        if self._workload.kind != "grpo":
+            return {}
+        groups: dict[str, list[int]] = {}
+        for row in self._run.rows("rollouts"):
+            if row["step"] == step:
+                groups.setdefault(row["task_id"], []).append(len(row["tokens"]))
+        return _drawn(list(groups.values()))
 
 
 def _config(workload: Workload, model: str) -> Any:
@@ -122,7 +137,7 @@ def _config(workload: Workload, model: str) -> Any:
         "data": DataConfig(path="code:rows"),
         "optim": OptimConfig(lr=RATE),
         "steps": ENDLESS,
-        "token_budget": workload.budget,
+        **({} if workload.budget is None else {"token_budget": workload.budget}),
     }
     match workload.kind:
         case "sft":

@@ -1,12 +1,14 @@
 """What is timed: the rows of the table, free of any library so that both sides read the same words.
 
-| name    | one step                                                                                |
-|---------|-----------------------------------------------------------------------------------------|
-| sample  | responses to prompts, nothing else                                                      |
-| grpo    | the same, a reward function and one optimizer step (grpo-kl: with KL to a reference)    |
-| dpo     | pairs of one prompt, the reference model computed in the step                           |
-| reward  | the same pairs, Bradley-Terry on a scalar head                                          |
-| sft     | whole texts, every token learned                                                        |
+| name       | one step                                                                               |
+|------------|----------------------------------------------------------------------------------------|
+| sample     | responses to prompts, nothing else                                                     |
+| grpo       | the same, a reward function and one optimizer step (grpo-kl: with KL to a reference)   |
+| dpo-live   | pairs of one prompt, the reference model computed in the step                          |
+| dpo-cached | the same pairs, the reference's log-probabilities computed before                      |
+| reward     | the same pairs, Bradley-Terry on a scalar head                                         |
+| sft        | whole texts, every token learned, against peers that do not pack                       |
+| sft-packed | the same, against peers that pack                                                      |
 
 Each stands there ragged and, as NAME-equal, with equal lengths. Ragged responses are geometric: a stop token of
 probability 1/64 in a vocabulary of 64 tokens where they are sampled, and cut at 256. Ragged texts are uniform between
@@ -51,9 +53,10 @@ class Workload:
     """One row: `rows` prompts, pairs or texts a step; `group` responses a prompt; lengths in tokens.
 
     Responses are `mean` tokens long where `equal`, else geometric with that mean, at most `cap`. Texts (sft) lie
-    between `mean` and `cap`, or half-way where `equal`. `kl` is the coefficient of KL to a reference. `micro` is how
-    many sequences TRL computes at once (None: all of a step), `budget` and `slots` are Whet's tokens at once and
-    responses side by side.
+    between `mean` and `cap`, or half-way where `equal`. `kl` is the coefficient of KL to a reference; `cached` says
+    that the reference's log-probabilities are known before the step, `packed` that the peers pack. `micro` is how many
+    sequences a peer computes at once where it takes a step in parts (None: an even part of it); `budget` and `slots`
+    are Whet's tokens at once (None: its default) and responses side by side.
     """
 
     name: str
@@ -66,8 +69,10 @@ class Workload:
     group: int = 1
     equal: bool = False
     kl: float = 0.0
+    cached: bool = False
+    packed: bool = False
     micro: int | None = None
-    budget: int = 16384
+    budget: int | None = None
     slots: int = 64
     seed: int = 0
 
@@ -90,7 +95,7 @@ class Workload:
         """Lengths of the data's responses or texts, the same for the same seed.
 
         >>> from dataclasses import replace
-        >>> set(replace(FULL["dpo"], equal=True).lengths(3)), max(FULL["dpo"].lengths(1000))
+        >>> set(replace(FULL["reward"], equal=True).lengths(3)), max(FULL["reward"].lengths(1000))
         ({64}, 256)
         """
         rng = random.Random(f"{self.seed} lengths")
@@ -99,16 +104,25 @@ class Workload:
             return [middle if self.equal else rng.randint(self.mean, self.cap) for _ in range(count)]
         return [self.mean if self.equal else min(self.cap, _geometric(rng, self.stop)) for _ in range(count)]
 
+    def answers(self) -> list[int]:
+        """Lengths of a pair's answers as the data has them, chosen and rejected in turns.
+
+        At least two words and the stop token, so that no answer is empty and no two are the same.
+        """
+        return [max(3, length) for length in self.lengths(2 * self.rows)]
+
     @property
     def words(self) -> str:
         """The row in words, for the table."""
         long = f"{self.mean} each" if self.equal else f"ragged, mean {self.mean}, at most {self.cap}"
         if self.kind == "sft":
             long = f"{(self.mean + self.cap) // 2} each" if self.equal else f"{self.mean} to {self.cap}"
-            return f"{self.rows} texts of {long} tokens"
+            return f"{self.rows} texts of {long} tokens" + (", packed" if self.packed else "")
         what = f"{self.rows} pairs" if self.group == 1 else f"{self.rows} prompts × {self.group} responses"
-        kl = ", KL to a reference" if self.kl else ""
-        return f"{what}, prompt {self.prompt}, responses {long}{kl}"
+        more = ", KL to a reference" if self.kl else ""
+        if self.kind == "dpo":
+            more = ", reference cached" if self.cached else ", reference computed"
+        return f"{what}, prompt {self.prompt}, responses {long}{more}"
 
 
 def _geometric(rng: random.Random, stop: float) -> int:
@@ -140,14 +154,17 @@ def _rows(shape: Shape, size: Size) -> dict[str, Workload]:
     sampled: dict[str, Any] = {"rows": size.prompts, "group": size.group, **long}
     paired: dict[str, Any] = {"rows": size.pairs, "shape": shape, **long}
     count, shortest, longest = size.texts
+    texts: dict[str, Any] = {"shape": shape, "rows": count, "mean": shortest, "cap": longest}
     small = replace(shape, vocabulary=64)
     rows = [
         Workload(name="sample", kind="sample", shape=small, **sampled),
         Workload(name="grpo", kind="grpo", shape=small, **sampled),
         Workload(name="grpo-kl", kind="grpo", shape=small, kl=0.04, **sampled),
-        Workload(name="dpo", kind="dpo", **paired),
+        Workload(name="dpo-live", kind="dpo", **paired),
+        Workload(name="dpo-cached", kind="dpo", cached=True, **paired),
         Workload(name="reward", kind="reward", **paired),
-        Workload(name="sft", kind="sft", shape=shape, rows=count, mean=shortest, cap=longest),
+        Workload(name="sft", kind="sft", **texts),
+        Workload(name="sft-packed", kind="sft", packed=True, **texts),
     ]
     equal = [replace(row, name=f"{row.name}-equal", equal=True, shape=shape) for row in rows]
     return {row.name: row for row in (*rows, *equal)}

@@ -1,6 +1,6 @@
 """A side of a comparison without any library: notes its turn, holds some memory, and takes the time it is told.
 
-Its workload's `budget` is its milliseconds as Whet and its `slots` those as TRL; `kl` above 1 makes Whet fail.
+Its setting has the letter it notes and its milliseconds; the workload's `kl` above 1 makes side a fail.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ def libraries() -> None:
     """Nothing to import."""
 
 
-def serve(workload: Any, folder: Path, clock: Any, *, name: str, milliseconds: int) -> None:
+def work(workload: Any, folder: Path, clock: Any, setting: Any) -> None:
+    name, milliseconds = setting["name"], setting["milliseconds"]
     clock.ready({"milliseconds": milliseconds})
     while True:
         clock.start()
@@ -32,8 +33,5 @@ def serve(workload: Any, folder: Path, clock: Any, *, name: str, milliseconds: i
                 os._exit(3)
         time.sleep(milliseconds / 1000)
         print("what a library prints is no answer")
-        clock.stop(tokens=3.0)
-
-
-def work(workload: Any, folder: Path, clock: Any) -> None:
-    serve(workload, folder, clock, name="a", milliseconds=workload.budget)
+        clock.stop()
+        clock.tell(tokens=3.0)
