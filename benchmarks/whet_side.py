@@ -84,6 +84,7 @@ def _train(workload: Workload, folder: Path, clock: Clock) -> None:
     with RunDir.create(folder / "run", config.model_dump(mode="json"), origins={}, environment=environment) as run:
         settings = {"token_budget": config.token_budget, "linear": config.model.linear}
         settings |= {"slots": workload.slots} if workload.kind == "grpo" else {}
+        settings |= {"reference_cache": config.reference_cache} if workload.kind == "dpo" else {}
         watcher = _Asked(clock, run, workload, {**settings, "tokens": _tokens(workload, folder)})
         job = prepare(config, run, watchers=[watcher], objects=objects)
         with job.session:
@@ -145,7 +146,8 @@ def _config(workload: Workload, model: str) -> Any:
         case "reward":
             return RewardModelConfig(batch=workload.rows, **common)
         case "dpo":
-            return OfflineConfig(batch=workload.rows, loss=Choice("dpo"), **common)
+            cache = "auto" if workload.cached else "off"
+            return OfflineConfig(batch=workload.rows, loss=Choice("dpo"), reference_cache=cache, **common)
         case "grpo":
             return OnlineConfig(
                 prompts=workload.rows,
