@@ -42,7 +42,19 @@ def what_is_better_than_expected_rises(objective: Fn, entry: Entry) -> None:
     assert slope is not None and bool((slope * advantage <= 0).all())
 
 
-POLICY = (at_equal_policies_the_gradient_is_reinforces, what_is_better_than_expected_rises)
+def an_advantage_of_0_teaches_nothing(objective: Fn, entry: Entry) -> None:
+    """Neither value nor gradient, however far the policies are apart: such a token need not be computed."""
+    ratio = normal(64, spread=30.0)
+    value = objective(ratio, torch.zeros(64, dtype=torch.float64))
+    slope = gradients(value, [ratio])[0]
+    assert bool((value == 0).all()) and (slope is None or bool((slope == 0).all()))
+
+
+POLICY = (
+    at_equal_policies_the_gradient_is_reinforces,
+    what_is_better_than_expected_rises,
+    an_advantage_of_0_teaches_nothing,
+)
 
 
 @pytest.mark.parametrize("law", POLICY, ids=lambda law: law.__name__)

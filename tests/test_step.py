@@ -90,15 +90,23 @@ def annotated(batch: TokenBatch, reference: Reference) -> TokenBatch:
     return batch.with_columns(token={"reference": column, "old": old, **made})
 
 
-def gradients(made: Made, *, budget: int, rows: Callable[[list[Tree]], Sequence[Tree]] = list, ranks: Ranks = ALONE):
+def gradients(
+    made: Made,
+    *,
+    budget: int,
+    rows: Callable[[list[Tree]], Sequence[Tree]] = list,
+    ranks: Ranks = ALONE,
+    skip_dead: bool = True,
+    change: Callable[[TokenBatch], TokenBatch] = lambda batch: batch,
+):
     terms, trees, heads = made
     policy, reference = tiny.decoder(0, heads=heads), Reference(model=tiny.decoder(1))
     learner = Learner.of(policy, terms, OptimConfig(lr=0.0, clip=1e9), total=1)
-    batch = annotated(pack(trees), reference)
+    batch = change(annotated(pack(trees), reference))
     mine = torch.isin(batch.group, torch.tensor([trees.index(t) for t in rows(trees)]))
     if ranks.size > 1:
         batch = batch.take(mine.nonzero()[:, 0])
-    metrics = update({"policy": learner}, batch, budget=budget, ranks=ranks, other=reference.model)
+    metrics = update({"policy": learner}, batch, budget=budget, ranks=ranks, other=reference.model, skip_dead=skip_dead)
     found = {n: p.grad.clone() for n, p in policy.named_parameters() if p.grad is not None}
     return found, {name: metric.value() for name, metric in metrics.items()}
 
@@ -150,7 +158,7 @@ def test_kto_reference_point_spans_the_step() -> None:
     trees = [replace(tree, unit=[0, 0]) for tree in trees]
     whole, _ = gradients((terms, trees, ()), budget=10_000)
     uncoupled = [replace(term, couples=False) for term in terms]
-    cut, _ = gradients((uncoupled, trees, ()), budget=1)
+    cut, _ = gradients((uncoupled, trees, ()), budget=1, skip_dead=False)
     assert any((cut[n] - whole[n]).abs().max() > 1e-9 for n in whole)
 
 

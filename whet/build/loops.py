@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
@@ -118,11 +118,11 @@ def _supervised(config: SupervisedConfig, place: Place) -> Job:
         config.data, policy, place.objects, place.note, data.dataset.demonstrations, held=config.eval.data
     )
     term = terms.likelihood(config.weigh)
-    cursor, steps = _passes(config, len(learned))
-    learner = Learner.of(policy, [term], config.optim, total=steps, seed=config.seed)
+    pace = _pace(config, len(learned))
+    learner = Learner.of(policy, [term], config.optim, total=pace["steps"], seed=config.seed)
     evaluate = _held_out(config, policy, [term], data.example_trees(held))
     session = _session(config, place, {"policy": learner}, evaluate, learned)
-    work = partial(supervised, session, learner, learned, cursor=cursor, steps=steps, budget=config.token_budget)
+    work = partial(supervised, session, learner, learned, **pace)
     return Job(session=session, work=work, finish=partial(_finished, place, policy))
 
 
@@ -130,11 +130,11 @@ def _reward_model(config: RewardModelConfig, place: Place) -> Job:
     found, _ = terms.loss_terms(config.loss, (reward_loss, step_loss))
     scorer = models.scorer(config.model, seed=config.seed)
     learned, held = _trees(config, scorer, place, (reward_loss, step_loss))
-    cursor, steps = _passes(config, len(learned))
-    learner = Learner.of(scorer, found, config.optim, total=steps, seed=config.seed)
+    pace = _pace(config, len(learned))
+    learner = Learner.of(scorer, found, config.optim, total=pace["steps"], seed=config.seed)
     evaluate = _held_out(config, scorer, found, held)
     session = _session(config, place, {"reward": learner}, evaluate, learned)
-    work = partial(reward_model, session, learner, learned, cursor=cursor, steps=steps, budget=config.token_budget)
+    work = partial(reward_model, session, learner, learned, **pace)
     return Job(session=session, work=work, finish=partial(_finished, place, scorer))
 
 
@@ -142,9 +142,9 @@ def _offline(config: OfflineConfig, place: Place) -> Job:
     found, looks = terms.loss_terms(config.loss, (preference_loss, rating_loss))
     policy = models.policy(config.model, seed=config.seed)
     learned, held = _trees(config, policy, place, (preference_loss, rating_loss))
-    cursor, steps = _passes(config, len(learned))
-    learner = Learner.of(policy, found, config.optim, total=steps, seed=config.seed)
-    measured = -(-steps // config.eval.every) if config.eval.every else 1
+    pace = _pace(config, len(learned))
+    learner = Learner.of(policy, found, config.optim, total=pace["steps"], seed=config.seed)
+    measured = -(-pace["steps"] // config.eval.every) if config.eval.every else 1
     reference = None
     if looks:
         reference = OfflineReference(
@@ -159,9 +159,7 @@ def _offline(config: OfflineConfig, place: Place) -> Job:
         )
     evaluate = _held_out(config, policy, found, held, reference=reference)
     session = _session(config, place, {"policy": learner}, evaluate, learned)
-    work = partial(
-        offline, session, learner, learned, reference=reference, cursor=cursor, steps=steps, budget=config.token_budget
-    )
+    work = partial(offline, session, learner, learned, reference=reference, **pace)
     return Job(session=session, work=work, finish=partial(_finished, place, policy))
 
 
@@ -234,9 +232,19 @@ def _actors(config: OnlineConfig, policy: Decoder) -> tuple[dict[str, Learner], 
     return learners, critic
 
 
-def _passes(config: PassConfig, n: int) -> tuple[Cursor, int]:
+class Pace(TypedDict):
+    """What every loop over a dataset is told of its steps."""
+
+    cursor: Cursor
+    steps: int
+    budget: int
+    skip_dead: bool
+
+
+def _pace(config: PassConfig, n: int) -> Pace:
     cursor = Cursor(n=n, batch=min(config.batch, n), seed=config.seed)
-    return cursor, config.steps or cursor.steps_in(config.epochs)
+    steps = config.steps or cursor.steps_in(config.epochs)
+    return Pace(cursor=cursor, steps=steps, budget=config.token_budget, skip_dead=config.skip_dead)
 
 
 def _trees(

@@ -187,8 +187,18 @@ def online_terms(config: OnlineConfig) -> tuple[list[Term], list[Term]]:
     return ([*policy, values], []) if config.critic.trunk == "shared" else (policy, [values])
 
 
+def advantage_counts(batch: TokenBatch) -> Tensor:
+    """The tokens whose advantage is not 0: what an objective learns from, unless it says otherwise."""
+    return batch.token["advantage"] != 0
+
+
+DEAD = "an_advantage_of_0_teaches_nothing"
+"""The law that lets a token without an advantage go; an objective that breaks it declares so."""
+
+
 def _objective(config: OnlineConfig, weigh: Weigh) -> Term:
     inputs = on_policy_tokens(ratio_pooling.get(config.ratio.name))
+    breaks = policy_objective.entry(config.objective.name).declarations.get("breaks", {})
     return Term(
         name=config.objective.name,
         fn=policy_objective.bind(config.objective.name, **config.objective.options),
@@ -197,6 +207,7 @@ def _objective(config: OnlineConfig, weigh: Weigh) -> Term:
         over="token",
         needs=frozenset({"logprobs"}),
         monitor=watching(partial(watch_policy, inputs=inputs), config.objective.options),
+        alive=None if DEAD in breaks else advantage_counts,
     )
 
 

@@ -142,6 +142,7 @@ class Term:
     `fn(*inputs(views))` gives one value per item of `over`; `weigh(batch)` gives the items' weights, made once per
     optimizer step. `monitor(views)` measures what people watch, without gradient. `needs` names the outputs its forward
     must compute. `couples` is true where one response's value depends on others of the step (KTO's reference point).
+    `alive(batch)` marks the items whose value or gradient may be other than 0 whatever the model says; None is all.
     """
 
     name: str
@@ -154,6 +155,7 @@ class Term:
     role: str = "policy"
     couples: bool = False
     monitor: Monitor | None = None
+    alive: Callable[[TokenBatch], Tensor] | None = None
 
     def values(self, views: Views) -> Tensor:
         """The unreduced values, one per item."""

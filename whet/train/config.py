@@ -108,6 +108,9 @@ class LoopConfig(Config):
     token_budget: Positive = 4096
     """Most tokens of one forward pass; a larger step is cut, with the same gradient. On a CPU larger passes are no
     faster and take memory in proportion; a GPU is kept busier by more."""
+    skip_dead: bool = True
+    """Leave responses out of the forward pass that cannot move a gradient, as all of a group whose rewards are equal;
+    they stay in every mean over the step."""
 
 
 class PassConfig(LoopConfig):

@@ -27,6 +27,7 @@ def offline(
     steps: int,
     budget: int,
     ranks: Ranks = ALONE,
+    skip_dead: bool = True,
 ) -> None:
     """Fit the policy to `trees`: pairs, or labelled responses; `reference` is None where no term looks at it."""
     if reference is not None:
@@ -37,6 +38,11 @@ def offline(
         if reference is not None:
             batch = reference.annotate(batch, chosen)
         metrics = update(
-            {"policy": learner}, batch, budget=budget, ranks=ranks, other=reference.other if reference else None
+            {"policy": learner},
+            batch,
+            budget=budget,
+            ranks=ranks,
+            other=reference.other if reference else None,
+            skip_dead=skip_dead,
         )
         session.commit(step, metrics)

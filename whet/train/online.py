@@ -69,6 +69,7 @@ def online(
                     temperature=temperature,
                     ranks=ranks,
                     other=reference.model if reference else None,
+                    skip_dead=config.skip_dead,
                 )
             )
         refuse_stale(found, policy)

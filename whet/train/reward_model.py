@@ -24,10 +24,11 @@ def reward_model(
     steps: int,
     budget: int,
     ranks: Ranks = ALONE,
+    skip_dead: bool = True,
 ) -> None:
     """Fit the scores to `trees`, each holding the responses of one prompt with their pairs or step labels."""
     for step in session.steps(steps):
         chosen = [trees[i] for i, _ in cursor.draws_at(step - 1)]
         batch = pack(ranks.share(chosen))
-        metrics = update({"reward": learner}, batch, budget=budget, ranks=ranks)
+        metrics = update({"reward": learner}, batch, budget=budget, ranks=ranks, skip_dead=skip_dead)
         session.commit(step, metrics)

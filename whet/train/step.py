@@ -2,14 +2,18 @@
 
 Weights are made once, over the whole step and all ranks; below that every number is a sum, so any cut into pieces and
 any number of ranks gives the same gradient. Nothing is updated unless every loss and gradient is finite.
+
+What no term's gradient can come from is not run: a response counts in the weights, and is then left out of the pieces.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -21,6 +25,10 @@ from whet.metrics import Mean, Metric, Sum, merge_all
 from whet.models.policy import Decoder
 from whet.train.learner import Learner
 from whet.train.ranks import ALONE, Ranks
+
+Forward = Callable[[TokenBatch], Views]
+Leaves = dict[str, dict[str, Tensor]]
+"""By coupled term and number: its derivative by that number of each response, `[R]`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,29 +51,28 @@ def update(
     temperature: float = 1.0,
     ranks: Ranks = ALONE,
     other: Decoder | None = None,
+    skip_dead: bool = True,
 ) -> dict[str, Metric]:
     """Back-propagate every learner's terms over the batch and take one optimizer step each; returns merged metrics.
 
-    `budget` is the most tokens of one forward pass. `other` is the reference that two-model statistics look at.
+    `budget` is the most tokens of one forward pass. `other` is the reference that two-model statistics look at. With
+    `skip_dead`, responses that cannot move a gradient are not computed; they stay in every denominator.
     """
     if ranks.total(float(batch.rows)) == 0:
         return {"skipped": Sum(1.0)}
     found: list[dict[str, Metric]] = []
     for role, learner in learners.items():
         weighted = with_weights(batch, learner.terms, ranks)
-        pieces = weighted.split(budget)
         learner.optimizer.zero_grad(set_to_none=True)
-        leaves, coupled = coupled_gradients(
-            role, learner, weighted, pieces, temperature=temperature, ranks=ranks, other=other
-        )
-        found.append(coupled)
-        for piece in pieces:
-            views = learner.model(piece, learner.needs, temperature=temperature, other=other)
+        forward = partial(learner.model, needs=learner.needs, temperature=temperature, other=other)
+        work = _work(role, learner.terms, weighted, forward, budget=budget, ranks=ranks, skip_dead=skip_dead)
+        found.append(work.metrics)
+        for views in work.passes:
             values: dict[str, Tensor] = {}
             for term in learner.terms:
-                if term.name not in leaves:
+                if term.name not in work.leaves:
                     values[term.name] = term.fn(*term.inputs(views))
-            found.append(_backward(role, learner.terms, views, values, leaves))
+            found.append(_backward(role, learner.terms, views, values, work.leaves))
         ranks.sum_gradients(learner.parameters)
     losses = {name for role, learner in learners.items() for name in _losses(role, learner)}
     metrics = _per_step(ranks.merge(merge_all(found)), losses)
@@ -74,6 +81,76 @@ def update(
     for role, learner in learners.items():
         metrics |= {f"{role}/grad_norm": Mean.of(norms[role]), f"{role}/lr": Mean.of(learner.tick())}
     return metrics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """The passes of one learner's step that are back-propagated, one after another; for every coupled term its
+    derivatives by each response's own numbers; and what is known before any of it."""
+
+    passes: Iterable[Views]
+    metrics: dict[str, Metric]
+    leaves: Leaves = field(default_factory=dict[str, dict[str, Tensor]])
+
+
+def _work(
+    role: str,
+    terms: Sequence[Term],
+    batch: TokenBatch,
+    forward: Forward,
+    *,
+    budget: int,
+    ranks: Ranks,
+    skip_dead: bool,
+) -> Work:
+    """This rank's part of a step as pieces that hold each row at most once; a forward is run when it is asked for."""
+    plain = [term for term in terms if not term.couples]
+    rows = alive_rows(batch, terms) if skip_dead else torch.ones(batch.rows, dtype=torch.bool)
+    if len(plain) == len(terms):
+        return Work(passes=map(forward, _pieces(batch, rows, budget)), metrics=_left_out(batch, rows))
+    views, leaves, metrics = first_pass(role, terms, batch, rows, forward, budget=budget, ranks=ranks)
+    moved = torch.stack([value != 0 for numbers in leaves.values() for value in numbers.values()]).any(dim=0)
+    again = moved | alive_rows(batch, plain) if skip_dead else torch.ones_like(rows)
+    if views is None:
+        return Work(passes=map(forward, _pieces(batch, again, budget)), metrics=metrics, leaves=leaves)
+    rest = again & ~rows
+    others = map(forward, _pieces(batch, rest, budget)) if bool(rest.any()) else ()
+    return Work(passes=chain([views], others), metrics=metrics, leaves=leaves)
+
+
+def _pieces(batch: TokenBatch, rows: Tensor, budget: int) -> list[TokenBatch]:
+    """The pieces of some rows; where there are none, of one answer's: its gradient of 0 says to the optimizer which
+    parameters have one."""
+    if batch.rows and not bool(rows.any()):
+        rows = batch.unit == batch.unit[batch.length.argmin()]
+    return _of(batch, rows).split(budget)
+
+
+def alive_rows(batch: TokenBatch, terms: Sequence[Term]) -> Tensor:
+    """Which responses can move a gradient, `[R]`: some term has an item there of which neither coefficient nor weight
+    is 0, and which it does not call dead itself."""
+    alive = torch.zeros(batch.rows, dtype=torch.bool)
+    rows = {"token": batch.row, "response": torch.arange(batch.rows), "pair": batch.pairs, "label": batch.label_row}
+    for term in terms:
+        items = _column(term, batch) != 0
+        if term.alive is not None:
+            items = items & term.alive(batch)
+        if term.coef != 0:
+            alive[rows[term.over][items].flatten()] = True
+    return alive
+
+
+def _left_out(batch: TokenBatch, alive: Tensor) -> dict[str, Metric]:
+    """How much of a batch is not computed; nothing where all of it is."""
+    if bool(alive.all()):
+        return {}
+    kept = _of(batch, alive)
+    responses, tokens = batch.rows - kept.rows, batch.tokens.numel() - kept.tokens.numel()
+    return {"skipped/responses": Sum(float(responses)), "skipped/tokens": Sum(float(tokens))}
+
+
+def _of(batch: TokenBatch, rows: Tensor) -> TokenBatch:
+    return batch if bool(rows.all()) else batch.take(rows.nonzero()[:, 0])
 
 
 def _losses(role: str, learner: Learner) -> list[str]:
@@ -118,7 +195,7 @@ def _backward(
     terms: Sequence[Term],
     views: Views,
     values: Mapping[str, Tensor],
-    leaves: Mapping[str, Mapping[str, Tensor]],
+    leaves: Leaves,
 ) -> dict[str, Metric]:
     """Sum one piece's weighted values and the surrogates of coupled terms, back-propagate; the piece's metrics."""
     loss, surrogate = torch.zeros(()), torch.zeros(())
@@ -127,7 +204,9 @@ def _backward(
         if term.name in leaves:
             surrogate = surrogate + _surrogate(views, leaves[term.name])
             continue
-        total = (_weights(term, views.batch, values[term.name]) * values[term.name]).sum()
+        value, weights = values[term.name], _column(term, views.batch)
+        assert value.shape == weights.shape, f"{term.name} gave {tuple(value.shape)} for {tuple(weights.shape)} items"
+        total = (weights * value).sum()
         loss = loss + term.coef * total
         metrics[f"loss/{term.name}"] = Sum(float(total.detach()))
     if (loss + surrogate).requires_grad:
@@ -138,59 +217,60 @@ def _backward(
     return merge_all([metrics, *watched])
 
 
-def _weights(term: Term, batch: TokenBatch, values: Tensor) -> Tensor:
+def _column(term: Term, batch: TokenBatch) -> Tensor:
+    """The weights of a term's items."""
     columns = {"token": batch.token, "response": batch.response, "pair": batch.pair, "label": batch.label}
-    weights = columns[term.over][f"weight/{term.name}"]
-    assert values.shape == weights.shape, f"{term.name} returned {tuple(values.shape)} for {tuple(weights.shape)} items"
-    return weights
+    return columns[term.over][f"weight/{term.name}"]
 
 
-def coupled_gradients(
+def first_pass(
     role: str,
-    learner: Learner,
+    terms: Sequence[Term],
     batch: TokenBatch,
-    pieces: Sequence[TokenBatch],
+    alive: Tensor,
+    forward: Forward,
     *,
-    temperature: float,
+    budget: int,
     ranks: Ranks,
-    other: Decoder | None,
-) -> tuple[dict[str, dict[str, Tensor]], dict[str, Metric]]:
-    """Derivatives of every coupled term with respect to each response's own numbers, over the whole step; its values.
+) -> tuple[Views | None, Leaves, dict[str, Metric]]:
+    """Gather every response's numbers without gradient and run the coupled terms once on them as leaves; returns their
+    derivatives and values.
 
-    A first pass without gradient gathers those numbers, the pure loss runs once on them as leaves; the second pass
-    back-propagates the derivatives. One piece on one rank needs no first pass: its loss sees the whole step anyway.
+    The second pass back-propagates the derivatives. Where the responses that weigh something are one piece, they are
+    run with a graph at once and returned, and need no second pass; the others are there to be compared with.
     """
-    coupled = [term for term in learner.terms if term.couples]
-    if not coupled or (len(pieces) == 1 and ranks.size == 1):
-        return {}, {}
+    quiet, loud = (_of(batch, rows).split(budget) for rows in (~alive, alive))
     with torch.no_grad():
-        parts = [learner.model(p, learner.needs, temperature=temperature, other=other).summed() for p in pieces]
-    gathered = ranks.gather_columns(_in_row_order(pieces, parts))
+        seen = [forward(piece) for piece in quiet]
+    with torch.set_grad_enabled(len(loud) == 1):
+        seen += [forward(piece) for piece in loud]
+    gathered = ranks.gather_columns(_in_row_order(seen))
     everyone = Views(batch=ranks.gather_rows(batch))
     start = ranks.offset(batch.rows)
-    out: dict[str, dict[str, Tensor]] = {}
-    worth: dict[str, float] = {}
-    for term in coupled:
-        numbers = {name: value.detach().clone().requires_grad_() for name, value in gathered.items()}
+    leaves: Leaves = {}
+    worth: dict[str, float] = {f"{role}/loss": 0.0}
+    for term in (term for term in terms if term.couples):
+        numbers = {name: value.clone().requires_grad_() for name, value in gathered.items()}
         values = term.fn(*term.inputs(everyone, numbers))
-        weights = (everyone.batch.pair if term.over == "pair" else everyone.batch.response)[f"weight/{term.name}"]
-        total = (weights * values).sum()
+        total = (_column(term, everyone.batch) * values).sum()
         (term.coef * total).backward()
-        worth |= {f"loss/{term.name}": float(total.detach())}
-        worth[f"{role}/loss"] = worth.get(f"{role}/loss", 0.0) + term.coef * float(total.detach())
-        out[term.name] = {
+        worth[f"loss/{term.name}"] = float(total.detach())
+        worth[f"{role}/loss"] += term.coef * float(total.detach())
+        leaves[term.name] = {
             name: (torch.zeros_like(leaf) if leaf.grad is None else leaf.grad)[start : start + batch.rows]
             for name, leaf in numbers.items()
         }
-    return out, {name: Sum(value / ranks.size) for name, value in worth.items()}
+    metrics: dict[str, Metric] = {name: Sum(value / ranks.size) for name, value in worth.items()}
+    return seen[-1] if len(loud) == 1 else None, leaves, metrics
 
 
-def _in_row_order(pieces: Sequence[TokenBatch], parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+def _in_row_order(seen: Sequence[Views]) -> dict[str, Tensor]:
     """The pieces' numbers per response in the order of the batch's rows; a rank without rows has none."""
-    if not pieces:
+    if not seen:
         return {}
-    order = torch.cat([piece.response["step_row"] for piece in pieces]).argsort()
-    return {name: torch.cat([part[name] for part in parts]).cpu()[order] for name in parts[0]}
+    order = torch.cat([views.batch.response["step_row"] for views in seen]).cpu().argsort()
+    parts = [views.summed() for views in seen]
+    return {name: torch.cat([part[name].detach() for part in parts]).cpu()[order] for name in parts[0]}
 
 
 def _surrogate(views: Views, leaves: Mapping[str, Tensor]) -> Tensor:

@@ -25,10 +25,11 @@ def supervised(
     steps: int,
     budget: int,
     ranks: Ranks = ALONE,
+    skip_dead: bool = True,
 ) -> None:
     """Fit the policy to `examples`, `cursor.batch` of them per optimizer step."""
     for step in session.steps(steps):
         chosen = [examples[i] for i, _ in cursor.draws_at(step - 1)]
         batch = pack([Tree(rollouts=[example]) for example in ranks.share(chosen)])
-        metrics = update({"policy": learner}, batch, budget=budget, ranks=ranks)
+        metrics = update({"policy": learner}, batch, budget=budget, ranks=ranks, skip_dead=skip_dead)
         session.commit(step, metrics)
