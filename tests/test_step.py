@@ -106,8 +106,9 @@ def gradients(
     mine = torch.isin(batch.group, torch.tensor([trees.index(t) for t in rows(trees)]))
     if ranks.size > 1:
         batch = batch.take(mine.nonzero()[:, 0])
+    found = tiny.gradients_at_ticks(learner)
     metrics = update({"policy": learner}, batch, budget=budget, ranks=ranks, other=reference.model, skip_dead=skip_dead)
-    found = {n: p.grad.clone() for n, p in policy.named_parameters() if p.grad is not None}
+    assert all(p.grad is None for p in policy.parameters())
     return found, {name: metric.value() for name, metric in metrics.items()}
 
 
@@ -226,10 +227,10 @@ def test_first_adamw_step_is_its_closed_form_and_spares_norms() -> None:
     terms, trees, _ = sft()
     learner = Learner.of(tiny.decoder(0), terms, OptimConfig(lr=0.01, weight_decay=0.5, clip=1e9), total=10)
     before = {n: p.detach().clone() for n, p in learner.model.named_parameters()}
+    found = tiny.gradients_at_ticks(learner)
     update({"policy": learner}, pack(trees), budget=10_000)
     for name, parameter in learner.model.named_parameters():
-        gradient = parameter.grad
-        assert gradient is not None
+        gradient = found[name]
         decay = 1 - 0.01 * 0.5 if parameter.ndim >= 2 else 1.0
         step = 0.01 * gradient / (gradient.abs() + 1e-8)
         torch.testing.assert_close(parameter.detach(), before[name] * decay - step, rtol=1e-9, atol=1e-12)
@@ -240,10 +241,11 @@ def test_the_norm_is_clipped_once_after_accumulation() -> None:
     free, _ = gradients((terms, trees, ()), budget=17)
     norm = torch.stack([g.norm() for g in free.values()]).norm()
     learner = Learner.of(tiny.decoder(0), terms, OptimConfig(lr=0.0, clip=float(norm) / 2), total=1)
+    found = tiny.gradients_at_ticks(learner)
     update({"policy": learner}, pack(trees), budget=17)
-    for name, parameter in learner.model.named_parameters():
-        assert parameter.grad is not None
-        torch.testing.assert_close(parameter.grad, free[name] / 2, rtol=1e-4, atol=1e-12)
+    assert found.keys() == free.keys()
+    for name, gradient in found.items():
+        torch.testing.assert_close(gradient, free[name] / 2, rtol=1e-4, atol=1e-12)
 
 
 def test_schedules() -> None:

@@ -10,6 +10,7 @@ import torch
 from whet.batch import Tree
 from whet.models.attention import register
 from whet.models.policy import Decoder
+from whet.train.learner import Learner
 from whet.types import Rollout
 
 VOCABULARY = 23
@@ -42,6 +43,18 @@ def decoder(seed: int = 0, *, dtype: torch.dtype = torch.float64, heads: tuple[s
     for name in heads:
         made.heads[name] = torch.nn.Linear(16, 1, bias=name == "value").to(dtype)
     return made.eval()
+
+
+def gradients_at_ticks(learner: Learner) -> dict[str, torch.Tensor]:
+    """A dictionary that every optimizer step fills with its gradients, which are gone after it."""
+    found: dict[str, torch.Tensor] = {}
+
+    def take(*_: object) -> None:
+        found.clear()
+        found.update({n: p.grad.clone() for n, p in learner.model.named_parameters() if p.grad is not None})
+
+    learner.optimizer.register_step_pre_hook(take)
+    return found
 
 
 def rollout(rng: random.Random, prompt: tuple[int, ...], length: int, *, sampled: bool = False) -> Rollout:

@@ -181,7 +181,7 @@ class _TokenLogprobs(torch.autograd.Function):
             if needs and count <= head.rows and head.softcap is None:
                 kept = logits.div_(total[:, None])
         if needs:
-            ctx.head = head
+            ctx.head, ctx.types = head, (_gradient_type(weight), None if bias is None else _gradient_type(bias))
             ctx.save_for_backward(hidden, weight, bias, targets, norm, kept)
         return out
 
@@ -205,7 +205,7 @@ class _TokenLogprobs(torch.autograd.Function):
                 _add_product(grad_weight, narrow.t(), hidden[rows])
             if grad_bias is not None:
                 grad_bias += slope.sum(dim=0)
-        return grad_hidden, _like(grad_weight, weight), _like(grad_bias, bias), None, None, None
+        return grad_hidden, _as(grad_weight, ctx.types[0]), _as(grad_bias, ctx.types[1]), None, None, None
 
 
 def _slope(
@@ -239,8 +239,14 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
         total += left @ right
 
 
-def _like(value: Tensor | None, model: Tensor) -> Tensor | None:
-    return None if value is None else value.to(model.dtype)
+def _gradient_type(parameter: Tensor) -> torch.dtype:
+    """What a parameter's gradient is kept in: float32 for bfloat16 ones that train, so that nothing is rounded away."""
+    asked = parameter.grad_dtype if parameter.is_leaf and parameter.requires_grad else None
+    return asked or parameter.dtype
+
+
+def _as(value: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    return None if value is None else value.to(dtype)
 
 
 def _wide(x: Tensor) -> torch.dtype:

@@ -74,11 +74,12 @@ class Learner:
         return frozenset().union(*(term.needs for term in self.terms))
 
     def tick(self) -> float:
-        """One optimizer step at the scheduled rate; returns the rate."""
+        """One optimizer step at the scheduled rate; returns the rate. No gradient stays while the next step is made."""
         rate = self.schedule(self.ticks)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
         self.ticks += 1
         return rate
 
