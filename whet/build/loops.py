@@ -183,12 +183,14 @@ def _online(config: OnlineConfig, place: Place) -> Job:
         prompts=config.prompts,
         group=config.group,
         seed=config.seed,
+        overlap=config.overlap,
     )
 
     def evaluate(step: int) -> dict[str, float]:
         chosen = [(task, 0) for task in held[: config.eval.rows]]
         judge = Journaled(reward=reward, journal=place.run.journal, step=step, kind=HELD_OUT)
-        groups = sample_groups(examiner, renderer.prompt, judge, chosen, n=1, seed=config.seed, step=0, stream="eval")
+        noise = {"seed": config.seed, "step": 0, "stream": "eval"}
+        groups = sample_groups(examiner, renderer.prompt, judge, chosen, n=1, overlap=config.overlap, **noise)
         return held_out_numbers(groups)
 
     def record(step: int, groups: Sequence[Group], batch: TokenBatch) -> list[dict[str, Any]]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 from whet.errors import ConfigError, RewardError
+from whet.rewards.early import Begin, Early, Submit
 from whet.types import Group, Reward, Score, Task
 
 
@@ -49,6 +50,23 @@ class Combined:
         for one in self.rewards if tasks else ():
             if isinstance(one.reward, Checked):
                 one.reward.check(tasks)
+
+    def early(self, submit: Submit) -> tuple[Begin, Reward] | None:
+        """Those of the rewards that can begin early do."""
+        made = [one.reward.early(submit) if isinstance(one.reward, Early) else None for one in self.rewards]
+        begins = [begin for begin, _ in filter(None, made)]
+        if not begins:
+            return None
+        rewards = [
+            one if early is None else replace(one, reward=early[1])
+            for one, early in zip(self.rewards, made, strict=True)
+        ]
+
+        def begin(group: Group) -> None:
+            for one in begins:
+                one(group)
+
+        return begin, replace(self, rewards=tuple(rewards))
 
     async def __call__(self, groups: Sequence[Group]) -> list[Group]:
         judged = await asyncio.gather(*(one.reward(groups) for one in self.rewards))

@@ -36,6 +36,7 @@ class Caller:
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process = 0
+        self._starting = threading.Lock()
 
     async def call(self, function: Callable[[], Any], *, seconds: float) -> Any:
         """What `function()` returns, or what its awaitable does; `Overdue` after `seconds`, its exception as it is."""
@@ -47,10 +48,11 @@ class Caller:
         return result
 
     def _running(self) -> asyncio.AbstractEventLoop:
-        if self._loop is None or self._process != os.getpid():
-            self._loop, self._process = asyncio.new_event_loop(), os.getpid()
-            threading.Thread(target=self._loop.run_forever, name="whet-reward-loop", daemon=True).start()
-        return self._loop
+        with self._starting:  # calls come from the loop of this step's rewards and from that of early ones
+            if self._loop is None or self._process != os.getpid():
+                self._loop, self._process = asyncio.new_event_loop(), os.getpid()
+                threading.Thread(target=self._loop.run_forever, name="whet-reward-loop", daemon=True).start()
+            return self._loop
 
 
 async def _outcome(awaitable: Any) -> tuple[bool, Any]:

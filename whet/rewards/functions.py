@@ -15,6 +15,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -34,8 +35,9 @@ from whet.rewards.calls import (
 )
 from whet.rewards.config import RewardConfig
 from whet.rewards.deadline import Caller, Overdue
+from whet.rewards.early import Begin, Submit
 from whet.rewards.loading import load_function
-from whet.types import Group, Score, Task
+from whet.types import Group, Reward, Score, Task
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
@@ -64,9 +66,33 @@ class FunctionReward:
 
     async def _each(self, call: Callable[[Given], Coroutine[Any, Any, Made]], items: Sequence[Given]) -> list[Made]:
         """Coroutine functions at the same time; plain ones one after another, each with its whole deadline."""
-        if inspect.iscoroutinefunction(self.function) or inspect.iscoroutinefunction(type(self.function).__call__):
+        if self._waits:
             return await asyncio.gather(*map(call, items))
         return [await call(item) for item in items]
+
+    @property
+    def _waits(self) -> bool:
+        """Whether the function is asynchronous."""
+        of_type = type(self.function).__call__
+        return inspect.iscoroutinefunction(self.function) or inspect.iscoroutinefunction(of_type)
+
+    def early(self, submit: Submit) -> tuple[Begin, Reward] | None:
+        """Asynchronous functions of one answer or one group begin with each group; a batch has to be there whole."""
+        if self.signature.shape == "batch" or not self._waits:
+            return None
+        begun: dict[int, tuple[Group, Future[list[Group]]]] = {}
+
+        def begin(group: Group) -> None:
+            begun[id(group)] = group, submit(self([group]))
+
+        async def reward(groups: Sequence[Group]) -> list[Group]:
+            late = [group for group in groups if id(group) not in begun]
+            waiting = [asyncio.wrap_future(begun[id(group)][1]) for group in groups if id(group) in begun]
+            *ready, rest = await asyncio.gather(*waiting, self(late))
+            judged, others = iter(ready), iter(rest)
+            return [next(judged)[0] if id(group) in begun else next(others) for group in groups]
+
+        return begin, reward
 
     def check(self, tasks: Iterable[Task]) -> None:
         """Refuse data without the columns that the function asks for, before anything runs."""

@@ -201,6 +201,8 @@ class OnlineConfig(LoopConfig):
     """How responses are drawn."""
     rewards: tuple[RewardConfig, ...]
     """What scores them; the weighted parts are added."""
+    overlap: bool = True
+    """Begin asynchronous functions of one answer or one group while the step's other groups are being sampled."""
     advantage: Annotated[Choice, advantage_shelf] = Choice("group_zscore")
     """From rewards to advantages."""
     whiten: bool = False

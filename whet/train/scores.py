@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from whet.journal import Journal, Key
+from whet.rewards.early import Begin, Early, Submit
 from whet.types import Group, Reward, Rollout, Score
 
 HELD_OUT: Final = "eval"
@@ -35,6 +36,19 @@ class Journaled:
     step: int
     kind: str = "score"
     """`HELD_OUT` where held-out answers are measured, which may be to the same task."""
+
+    def early(self, submit: Submit) -> tuple[Begin, Reward] | None:
+        """Only groups that the journal does not know begin early: a resumed step asks for nothing that it has."""
+        made = self.reward.early(submit) if isinstance(self.reward, Early) else None
+        if made is None:
+            return None
+        begin_any, reward = made
+
+        def begin(group: Group) -> None:
+            if any(self._key(group, rollout) not in self.journal for rollout in group.rollouts):
+                begin_any(group)
+
+        return begin, replace(self, reward=reward)
 
     async def __call__(self, groups: Sequence[Group]) -> list[Group]:
         keys = [[self._key(group, rollout) for rollout in group.rollouts] for group in groups]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from whet.data.order import Cursor
+from whet.rewards.early import Beside, Early
 from whet.rewards.waiting import finished
 from whet.types import Completion, Engine, Group, NoiseKey, Request, Reward, Rollout, Score, Task
 
@@ -27,9 +28,10 @@ class PolicySource:
         prompts: int,
         group: int,
         seed: int,
+        overlap: bool = True,
     ) -> None:
         self._tasks, self._render, self._engine, self._reward = tasks, render, engine, reward
-        self._group, self._seed = group, seed
+        self._group, self._seed, self._overlap = group, seed, overlap
         self.cursor = Cursor(n=len(tasks), batch=prompts, seed=seed)
 
     def next(self, step: int) -> list[Group]:
@@ -43,6 +45,7 @@ class PolicySource:
             seed=self._seed,
             step=step,
             stream="train",
+            overlap=self._overlap,
         )
 
     def observe(self, groups: Sequence[Group]) -> None:
@@ -65,8 +68,12 @@ def sample_groups(
     seed: int,
     step: int,
     stream: str,
+    overlap: bool = True,
 ) -> list[Group]:
-    """Sample `n` responses to each (task, occurrence) and score them, in the order given."""
+    """Sample `n` responses to each (task, occurrence) and score them, in the order given.
+
+    With `overlap`, a reward that can judges a group while others are still being sampled.
+    """
     requests = [
         Request(
             prompt=render(task),
@@ -75,12 +82,45 @@ def sample_groups(
         )
         for task, occurrence in tasks
     ]
-    drawn = engine.sample(requests)
-    groups = [
-        Group(task=task, members=tuple((rollout(task, request, c, occurrence, i), None) for i, c in enumerate(done)))
-        for (task, occurrence), request, done in zip(tasks, requests, drawn, strict=True)
-    ]
-    return finished(scored(reward, groups))
+    with Beside() as beside:
+        early = reward.early(beside.submit) if overlap and isinstance(reward, Early) else None
+        begin, reward = early or (lambda group: None, reward)
+        groups = sampled(engine, requests, tasks, begin=begin)
+        return finished(scored(reward, groups))
+
+
+def sampled(
+    engine: Engine, requests: Sequence[Request], tasks: Sequence[tuple[Task, int]], *, begin: Callable[[Group], None]
+) -> list[Group]:
+    """The engine's responses as groups in the order of the requests; `begin` is told of each when it is complete."""
+    made: dict[int, Group] = {}
+    done: list[dict[int, Completion]] = [{} for _ in requests]
+    for number, index, completion in _stream(engine, requests):
+        done[number][index] = completion
+        if len(done[number]) == requests[number].n:
+            (task, occurrence), request = tasks[number], requests[number]
+            rollouts = [rollout(task, request, done[number][i], occurrence, i) for i in range(request.n)]
+            made[number] = Group(task=task, members=tuple((one, None) for one in rollouts))
+            begin(made[number])
+    return [made[number] for number in range(len(requests))]
+
+
+@runtime_checkable
+class Streams(Protocol):
+    """An engine that gives each completion as it ends."""
+
+    def stream(self, requests: Sequence[Request]) -> Iterator[tuple[int, int, Completion]]: ...
+
+
+def _stream(engine: Engine, requests: Sequence[Request]) -> Iterator[tuple[int, int, Completion]]:
+    """(request, draw, completion), in any order."""
+    if isinstance(engine, Streams):
+        return engine.stream(requests)
+    return (
+        (number, index, one)
+        for number, completions in enumerate(engine.sample(requests))
+        for index, one in enumerate(completions)
+    )
 
 
 async def scored(reward: Reward, groups: Sequence[Group]) -> list[Group]:
