@@ -18,6 +18,7 @@ from whet.train.checkpoint import load_latest, save
 from whet.train.config import OptimConfig
 from whet.train.optim import AdamW
 from whet.train.optim_bits import BLOCK, decode, encode, join, lane, rounded, split, words
+from whet.train.ranks import Ranks
 from whet.train.receive import load_optimizer, load_tensors
 
 CPU = torch.device("cpu")
@@ -132,6 +133,15 @@ def test_gradients_of_bfloat16_weights_add_up_in_float32() -> None:
     for _ in range(300):  # bfloat16 would stop at 256
         weight.sum().backward()
     assert weight.grad is not None and weight.grad.dtype == torch.float32 and weight.grad.eq(300).all()
+
+
+def test_a_rank_without_a_gradient_takes_part_with_float32_zeros(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = parameters(torch.bfloat16)
+    ours(made)
+    seen: list[Tensor] = []
+    monkeypatch.setattr("torch.distributed.all_reduce", seen.append)
+    Ranks(rank=0, size=2).sum_gradients(list(made.values()))
+    assert [x.dtype for x in seen] == [torch.float32] * 2 and not any(x.any() for x in seen)
 
 
 # ------------------------------------------------------------------------------------------------------ narrow moments

@@ -31,7 +31,7 @@ from whet.types import NoiseKey
 WIDE = (torch.float32, torch.float64)
 SMALL = 4096
 """Parameters of fewer numbers (norms, biases) keep float32 moments: they cost nothing."""
-CHUNK = {"cpu": 1 << 18}
+CHUNK = {"cpu": 1 << 16}
 """Numbers widened at once, by device type; more off the CPU, where every call has its price."""
 ELSEWHERE = 1 << 23
 assert all(size % BLOCK == 0 for size in (*CHUNK.values(), ELSEWHERE))

@@ -50,7 +50,7 @@ class Ranks:
             return
         for parameter in parameters:
             if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
+                parameter.grad = torch.zeros_like(parameter, dtype=parameter.grad_dtype)
             dist.all_reduce(parameter.grad)
 
     def gather_columns(self, columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
