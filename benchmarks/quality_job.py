@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Said = Sequence[Sequence[Mapping[str, str]]]
 """Completions of a conversation: each a list of messages, here of one."""
 
-LIMIT, MOST = 8, 100
+LIMIT, MOST = 8, 60
 """Most tokens of an answer, its stop token included; steps after which a run gives up."""
 TRAIN_TASKS, EXAM_TASKS, ANSWERS = 2000, 800, 2
 """Prompts learned from; held-out prompts of each of the two exams; answers drawn to each of them."""
