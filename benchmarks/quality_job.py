@@ -76,7 +76,7 @@ def coin(completions: Said, **columns: Any) -> list[float]:
     return [float(drawn.random() < 0.5) for _ in completions]
 
 
-REWARDS: Mapping[str, Callable[..., list[float]]] = {"right": right, "coin": coin}
+REWARDS: Mapping[str, Callable[..., Any]] = {"right": right, "coin": coin}
 
 
 def train_rows(count: int = TRAIN_TASKS) -> list[dict[str, Any]]:

@@ -138,6 +138,7 @@ def model_of(name: str) -> Decoder:
 
     shape = SHAPES[name]
     torch.manual_seed(0)
+    form: dict[str, Any] = {"attn_implementation": register()}
     config = LlamaConfig(
         vocab_size=shape.vocabulary,
         hidden_size=shape.width,
@@ -147,7 +148,7 @@ def model_of(name: str) -> Decoder:
         num_key_value_heads=shape.heads,
         max_position_embeddings=CONTEXT,
         tie_word_embeddings=False,
-        attn_implementation=register(),
+        **form,
     )
     model = Decoder(use_onednn(LlamaForCausalLM(config)))
     model.layout, model.layout_reason = "forest", "made for it"
