@@ -4,6 +4,8 @@ python -m benchmarks                               every row
 python -m benchmarks grpo dpo-live --small         two rows at about a tenth of the work
 python -m benchmarks sample --vllm PYTHON          with vLLM, which PYTHON, an interpreter of its own, can import
 python -m benchmarks head                          peak memory of the language-model head (benchmarks/head_memory.py)
+python -m benchmarks quality --help                processor time to a held-out pass@1 (benchmarks/quality.py)
+python -m benchmarks scaling --help                how a step's cost grows (benchmarks/scaling.py)
 
 Numbers are written after every row. Given the same --out again, rows that it holds from the same commit at the same
 settings are kept, and the others are measured.
@@ -12,6 +14,7 @@ settings are kept, and the others are measured.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import subprocess
 import sys
@@ -29,13 +32,18 @@ from benchmarks.workloads import SHAPES, Workload, workloads
 
 HEAD = "head"
 FULL_HEAD, SMALL_HEAD = (8192, 256, 131_072), (2048, 256, 32_768)
+ALONE = ("quality", "scaling")
+"""Rows with a command of their own, which gets the words behind the name."""
 Casting = Callable[..., dict[str, Contender]]
 
 
 def main(arguments: Sequence[str] | None = None, *, cast: Casting = contenders) -> int:
     """Run the chosen rows; the number of rows in which a side failed is the exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words and words[0] in ALONE:
+        return importlib.import_module(f"benchmarks.{words[0]}").main(words[1:])
     parser = _parser()
-    asked = parser.parse_args(arguments)
+    asked = parser.parse_args(words)
     known = workloads(model=asked.model, small=asked.small)
     for name in asked.names:
         if name not in (*known, HEAD):

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from benchmarks import scaling
+from benchmarks.__main__ import main as benchmarks_main
 from benchmarks.counts import Counts, counted
 from benchmarks.scaling import Cost, Point
 from benchmarks.scaling_table import line
@@ -104,5 +105,5 @@ def test_the_command_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_an_unknown_row_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        scaling.main(["grop"])
+        benchmarks_main(["scaling", "grop"])
     assert "no row is called grop; rows: group" in capsys.readouterr().err
