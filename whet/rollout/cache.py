@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -38,16 +38,8 @@ class Cache(Protocol):
         """Keep what a prefill computed for these prompts; `layers` is emptied."""
         ...
 
-    def block(self, draw: Draw) -> int:
-        """Rows of a greater block stand before those of a smaller one."""
-        ...
-
-    def move(self, moves: Sequence[tuple[int, int]], rows: Sequence[Draw | None]) -> None:
-        """Rows change places, (source, target) all at once; `rows` are as they were."""
-        ...
-
-    def enter(self, row: int, draw: Draw) -> None:
-        """A draw whose prompt is held takes a row."""
+    def arrange(self, rows: Sequence[Draw], new: Sequence[Draw]) -> list[Draw]:
+        """The rows of the next step: those of the last that have not ended, and new ones whose prompts are held."""
         ...
 
     def end(self, draw: Draw) -> None:
@@ -65,3 +57,16 @@ class Cache(Protocol):
     def kv_bytes(self) -> int:
         """What is allocated now."""
         ...
+
+
+def compacted(slots: list[Draw | None], move: Callable[[int, int, Draw], None]) -> list[Draw]:
+    """The draws without holes: the last ones move, `move(source, target, draw)`, into those that are left."""
+    for target in [slot for slot, draw in enumerate(slots) if draw is None]:
+        while slots and slots[-1] is None:
+            slots.pop()
+        if target >= len(slots):
+            break
+        draw = slots[target] = slots.pop()
+        assert draw is not None
+        move(len(slots), target, draw)
+    return [draw for draw in slots if draw is not None]

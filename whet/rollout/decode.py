@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from whet.rollout.cache import Held
+from whet.rollout.cache import Held, compacted
 from whet.rollout.draws import Draw
 from whet.rollout.slots import Slots
 
@@ -45,15 +45,20 @@ class Copies:
         for held in prompts:
             self.prompts[held.request] = _Joined(joined=joined, start=held.start, end=held.end, waiting=held.draws)
 
-    def block(self, draw: Draw) -> int:
-        return 0
+    def arrange(self, rows: Sequence[Draw], new: Sequence[Draw]) -> list[Draw]:
+        """New draws take the slots of those that ended, then the end; what is free after that the last rows take."""
+        slots: list[Draw | None] = [None if draw.stopped is not None else draw for draw in rows]
+        for draw in new:
+            free = slots.index(None) if None in slots else len(slots)
+            slots[free : free + 1] = [draw]
+            self._enter(free, draw)
+        return compacted(slots, lambda source, target, draw: self._move(source, target, draw.length - 1))
 
-    def move(self, moves: Sequence[tuple[int, int]], rows: Sequence[Draw | None]) -> None:
+    def _move(self, source: int, target: int, length: int) -> None:
         assert self.slots is not None
-        lengths = {row: draw.length - 1 for row, draw in enumerate(rows) if draw is not None}
-        self.slots.move(moves, lengths)
+        self.slots.copy(source, target, length)
 
-    def enter(self, row: int, draw: Draw) -> None:
+    def _enter(self, row: int, draw: Draw) -> None:
         assert self.slots is not None
         held = self.prompts[draw.request]
         self.slots.fill(row, held.joined, held.start, held.end)

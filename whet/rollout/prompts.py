@@ -32,11 +32,16 @@ class Page:
     requests: list[int] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
 
+    @property
+    def place_bytes(self) -> int:
+        """Bytes of one prompt's place in all layers."""
+        return self.slots.room * self.slots.token_bytes
+
     def let_go(self, request: int) -> None:
         """Drop a prompt; the last one takes its place."""
         place, last = self.requests.index(request), len(self.requests) - 1
         if place < last:
-            self.slots.move([(last, place)], {last: self.lengths[last]})
+            self.slots.copy(last, place, self.lengths[last])
             self.requests[place], self.lengths[place] = self.requests[last], self.lengths[last]
         del self.requests[last], self.lengths[last]
 

@@ -26,7 +26,6 @@ from whet.rollout.decode import Copies
 from whet.rollout.draw import draw_tokens
 from whet.rollout.draws import Draw, SampleStats, take
 from whet.rollout.shared import Shared
-from whet.rollout.slots import arranged
 from whet.types import Rollout
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ class Batch:
     """The draws that hold a slot, and the tensors of one decode step over them.
 
     `state` `[4, slots]` holds each row's next input token, its position, its seed and the index of the token to be
-    drawn. Between two steps a row whose draw has ended is None; in a step the rows in use stand at the front.
+    drawn. `rows` are the draws of the last step, ended ones too until the next is arranged.
     """
 
     def __init__(
@@ -70,12 +69,13 @@ class Batch:
         rows = max(self.capacity, self.least)
         self.state = torch.zeros(4, rows, dtype=torch.long, device=self.device)
         self.cache = _cache(draws, rows=rows, shared=sampling.share_prompts and self.device.type == "cpu")
-        self.rows: list[Draw | None] = []
+        self.rows: list[Draw] = []
         self.stats = SampleStats(slots=self.capacity)
 
     @property
     def live(self) -> int:
-        return sum(draw is not None for draw in self.rows)
+        """Rows whose draw has not ended."""
+        return sum(draw.stopped is None for draw in self.rows)
 
     @property
     def over(self) -> bool:
@@ -112,7 +112,6 @@ class Batch:
             start = end
         if prompts:
             self.cache.hold(prompts, layers)
-            self.stats = replace(self.stats, kv_bytes=max(self.stats.kv_bytes, self.cache.kv_bytes))
 
     def _prompt_forward(self, sequences: Sequence[tuple[int, ...]]) -> tuple[Tensor, dict[int, tuple[Tensor, Tensor]]]:
         """Last hidden state of each sequence `[P, h]`, and all keys and values where the model keeps them for us."""
@@ -136,33 +135,25 @@ class Batch:
         self._extend([draw for _, draw in owned], scores, seed, torch.zeros_like(seed))
 
     def _arrange(self) -> None:
-        """Free slots go to the draws that wait; rows stand at the front, in the order the cache wants them."""
-        new = min(len(self.ready), self.capacity - self.live)
-        blocks = [None if draw is None else self.cache.block(draw) for draw in self.rows]
-        moves, places = arranged(blocks, new=new)
-        rows: list[Draw | None] = [*self.rows, *[None] * new]
-        if moves:
-            self.cache.move(moves, self.rows)
-            sources, targets = zip(*moves, strict=True)
-            self.state[:, targets] = self.state[:, sources]
-            for source, target in moves:
-                rows[target] = self.rows[source]
-        if places:
-            self._admit(rows, places)
-        self.rows = rows[: len(blocks) - blocks.count(None) + new]
-        self.state[:, len(self.rows) : self.least] = 0
-
-    def _admit(self, rows: list[Draw | None], places: Sequence[int]) -> None:
-        columns: list[tuple[int, int, int, int]] = []
-        for place in places:
-            draw = rows[place] = self.ready.popleft()
-            self.cache.enter(place, draw)
-            columns.append((draw.tokens[-1], len(draw.prompt), draw.seed, len(draw.tokens)))
-        self.state[:, places] = torch.tensor(columns, device=self.device).T
+        """Free slots go to the draws that wait; the state follows the rows to where the cache wants them."""
+        new = [self.ready.popleft() for _ in range(min(len(self.ready), self.capacity - self.live))]
+        before = {id(draw): row for row, draw in enumerate(self.rows)}
+        self.rows, old = self.cache.arrange(self.rows, new), self.rows
+        if self.rows == old:
+            return
+        self.stats = replace(self.stats, kv_bytes=max(self.stats.kv_bytes, self.cache.kv_bytes))
+        count = len(self.rows)
+        self.state[:, :count] = self.state[:, [before.get(id(draw), 0) for draw in self.rows]]
+        if new:
+            fresh = {id(draw): [draw.tokens[-1], len(draw.prompt), draw.seed, len(draw.tokens)] for draw in new}
+            places = [row for row, draw in enumerate(self.rows) if id(draw) in fresh]
+            columns = [fresh[id(self.rows[row])] for row in places]
+            self.state[:, places] = torch.tensor(columns, device=self.device).T
+        self.state[:, count : self.least] = 0
 
     def _step(self) -> list[Draw]:
         """Feed every row's last token, draw its next; returns the draws that ended."""
-        live = [draw for draw in self.rows if draw is not None]
+        live = self.rows
         if not live:
             return []
         rows = max(len(live), self.least)
@@ -171,10 +162,8 @@ class Batch:
         token.copy_(self._extend(live, self._scores(hidden), seed, index))
         self.state[1::2, : len(live)].add_(1)  # position and index; the rows of padding stay where they are
         ended = [draw for draw in live if draw.stopped is not None]
-        if ended:
-            self.rows = [None if draw.stopped is not None else draw for draw in live]
-            for draw in ended:
-                self.cache.end(draw)
+        for draw in ended:
+            self.cache.end(draw)
         return ended
 
     def _decode(self, live: Sequence[Draw], token: Tensor, position: Tensor, index: Tensor) -> Tensor:

@@ -3,15 +3,14 @@
     own part      each row's query against the keys of its own response, in a slot of its own
     prefix part   the queries of all rows of a prompt, side by side, against the prompt's keys
 
-and merged by their log-sum-exp, as the forest does in training: out = Σ_p exp(lse_p − lse) out_p. Responses of like
-length stand together, the longest first, so that a kernel call reads few keys that its rows do not have.
+and merged by their log-sum-exp, as the forest does in training: out = Σ_p exp(lse_p − lse) out_p.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -19,78 +18,59 @@ from torch import Tensor
 from whet.models.flash import FAR, FLASH_DTYPES
 from whet.rollout.cache import Held
 from whet.rollout.draws import Draw
+from whet.rollout.own import Block, Responses
 from whet.rollout.prompts import Page, Prompts
-from whet.rollout.slots import Slots
-
-SHORT = 32
-"""Responses of up to this many tokens are one block; every block after it holds those of up to twice as many."""
-CALL_BYTES = 1 << 18
-"""Two blocks share a kernel call where that reads fewer bytes for nothing than are read in the time a call takes."""
 
 _kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
-    """Rows `start:end`, whose responses have at most `longest` tokens."""
-
-    start: int
-    end: int
-    longest: int
+CALL_BYTES = 1 << 22
+"""What a kernel call costs, as the bytes of keys and values against which queries are multiplied in that time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrefixPart:
-    """The rows of a page's prompts as a rectangle `index` `[prompts · width]`, padded with a row of any of them."""
+    """Places `start:end` of a page, and the rows of their prompts as a rectangle `index` `[(end - start) · width]`.
+
+    A prompt with fewer rows than `width` is padded with a row of any. `lengths` are the prompts' tokens, None where
+    they fill the page's room.
+    """
 
     page: Page
-    index: Tensor
-    prompts: int
+    start: int
+    end: int
     width: int
-    longest: int
+    index: Tensor
     lengths: Tensor | None
 
 
 class Shared:
-    """Pages of prompts, and `count` slots of `room` tokens for what follows them."""
+    """Pages of prompts, and blocks of up to `count` responses of at most `room` tokens that follow them."""
 
     def __init__(self, *, count: int, room: int, lengths: Iterable[int]) -> None:
         """`lengths` are those of all prompts that may come."""
-        self.count, self.room = count, room
         self.prompts = Prompts(lengths)
-        self.own: Slots | None = None
+        self.own = Responses(count=count, longest=room)
+        self._rows: list[Draw] = []
         self._parts: tuple[list[PrefixPart], Tensor] | None = None
 
     def hold(self, prompts: Sequence[Held], layers: dict[int, tuple[Tensor, Tensor]]) -> None:
-        if self.own is None:
-            self.own = Slots(layers, count=self.count, room=self.room)
+        self.own.shape(layers)
         self.prompts.hold(prompts, layers)
 
-    def block(self, draw: Draw) -> int:
-        return (max(len(draw.tokens) - 1, 0) // SHORT).bit_length()
-
-    def move(self, moves: Sequence[tuple[int, int]], rows: Sequence[Draw | None]) -> None:
-        assert self.own is not None
-        self._parts = None
-        self.own.move(moves, {row: len(draw.tokens) - 1 for row, draw in enumerate(rows) if draw is not None})
-
-    def enter(self, row: int, draw: Draw) -> None:
-        self._parts = None
+    def arrange(self, rows: Sequence[Draw], new: Sequence[Draw]) -> list[Draw]:
+        return self.own.arrange(new)
 
     def end(self, draw: Draw) -> None:
         self.prompts.end(draw.request)
-        self._parts = None
 
     def plan(self, rows: Sequence[Draw], position: Tensor, index: Tensor) -> SharedPlan:
-        assert self.own is not None
-        if self._parts is None:
+        if self._parts is None or self._rows != rows:
+            self._rows = list(rows)
             self._parts = prefix_parts([draw.request for draw in rows], self.prompts, position.device)
         parts, cell = self._parts
-        lengths = [len(draw.tokens) for draw in rows]
-        blocks = spans(lengths, [self.block(draw) for draw in rows], self.own.token_bytes // len(self.own.layers))
         return SharedPlan(
-            self.own,
-            spans=blocks,
+            [block for block in self.own.blocks if block.draws],
             parts=parts,
             cell=cell,
             position=position[: len(rows)],
@@ -100,24 +80,7 @@ class Shared:
 
     @property
     def kv_bytes(self) -> int:
-        return self.prompts.bytes + (0 if self.own is None else self.own.bytes)
-
-
-def spans(lengths: Sequence[int], blocks: Sequence[int], token_bytes: int) -> list[Span]:
-    """One span for each block of rows, or for several where a kernel call costs more than what it would save.
-
-    >>> [(s.start, s.end, s.longest) for s in spans([900, 40, 33, 7], [5, 1, 1, 0], 4096)]
-    [(0, 1, 900), (1, 4, 40)]
-    """
-    found: list[Span] = []
-    for _, group in groupby(range(len(lengths)), key=blocks.__getitem__):
-        rows = list(group)
-        longest, last = max(lengths[row] for row in rows), found[-1] if found else None
-        if last is not None and len(rows) * (last.longest - longest) * token_bytes <= CALL_BYTES:
-            found[-1] = Span(start=last.start, end=rows[-1] + 1, longest=max(longest, last.longest))
-        else:
-            found.append(Span(start=rows[0], end=rows[-1] + 1, longest=longest))
-    return found
+        return self.prompts.bytes + self.own.bytes
 
 
 def prefix_parts(requests: Sequence[int], prompts: Prompts, device: torch.device) -> tuple[list[PrefixPart], Tensor]:
@@ -129,32 +92,50 @@ def prefix_parts(requests: Sequence[int], prompts: Prompts, device: torch.device
     cell, offset = [0] * len(requests), 0
     for page in prompts.pages:
         rows = [members.get(request, []) for request in page.requests]
-        while rows and not rows[-1]:
-            rows.pop()
-        if not rows:
-            continue
-        width, some = max(map(len, rows)), rows[-1][0]
-        for place, mine in enumerate(rows):
-            for at, row in enumerate(mine, start=offset + place * width):
-                cell[row] = at
-        lengths = page.lengths[: len(rows)]
-        index = [row for mine in rows for row in (*mine, *[some] * (width - len(mine)))]
-        parts.append(
-            PrefixPart(
-                page=page,
-                index=torch.tensor(index, device=device),
-                prompts=len(rows),
-                width=width,
-                longest=max(lengths),
-                lengths=None if min(lengths) == max(lengths) else torch.tensor(lengths, device=device),
+        call = CALL_BYTES * len(page.slots.layers) // page.place_bytes
+        for start, end in rectangles([len(mine) for mine in rows], call=call):
+            width = max(len(mine) for mine in rows[start:end])
+            some = next(mine[0] for mine in rows[start:end] if mine)
+            for place, mine in enumerate(rows[start:end]):
+                for at, row in enumerate(mine, start=offset + place * width):
+                    cell[row] = at
+            index = [row for mine in rows[start:end] for row in (*mine, *[some] * (width - len(mine)))]
+            lengths = page.lengths[start:end]
+            parts.append(
+                PrefixPart(
+                    page=page,
+                    start=start,
+                    end=end,
+                    width=width,
+                    index=torch.tensor(index, device=device),
+                    lengths=torch.tensor(lengths, device=device) if min(lengths) < page.slots.room else None,
+                )
             )
-        )
-        offset += len(rows) * width
+            offset += len(index)
     return parts, torch.tensor(cell, device=device)
 
 
+def rectangles(counts: Sequence[int], *, call: int) -> list[tuple[int, int]]:
+    """Neighbours whose numbers of rows are alike, as (start, end): padding them to the greatest costs less than `call`.
+
+    >>> rectangles([1, 2, 8, 8, 7], call=8)
+    [(0, 2), (2, 5)]
+    >>> rectangles([0, 3, 0], call=1)
+    [(1, 2)]
+    """
+    found: list[tuple[int, int, int]] = []
+    for place, count in enumerate(counts):
+        start, end, width = found[-1] if found else (0, 0, 0)
+        grown = max(width, count)
+        if found and (end + 1 - start) * grown <= (end - start) * width + count + call:
+            found[-1] = (start, place + 1, grown)
+        else:
+            found.append((place, place + 1, count))
+    return [(start, end) for start, end, width in found if width]
+
+
 class SharedPlan:
-    """One decode step over rows 0 … n-1: the new token of row `i` stands at `place[i]` of slot `i`.
+    """One decode step over the rows of `blocks`: the new token of row `i` is number `place[i]` of its response.
 
     `position` is its place with its prompt counted, `furthest` one more than the greatest of them. A call may bring
     more rows; nothing is kept of them and their attention is 0.
@@ -162,25 +143,29 @@ class SharedPlan:
 
     def __init__(
         self,
-        own: Slots,
+        blocks: Sequence[Block],
         *,
-        spans: Sequence[Span],
         parts: Sequence[PrefixPart],
         cell: Tensor,
         position: Tensor,
         place: Tensor,
         furthest: int,
     ) -> None:
-        self.own, self.spans, self.parts, self.cell = own, spans, parts, cell
+        self.blocks, self.parts, self.cell = blocks, parts, cell
         self.position, self.place, self.furthest = position, place, furthest
+        ends = list(accumulate(len(block.draws) for block in blocks))
+        self.spans = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
         self.called: set[int] = set()
-        self._masks: dict[tuple[object, ...], Tensor | None] = {}
-        self._places: dict[int, Tensor] = {}
+        self._own_masks: dict[tuple[int | None, torch.dtype], list[Tensor]] = {}
+        self._masks: dict[tuple[int, int | None, int, torch.dtype], Tensor] = {}
+        self._places: dict[int, list[Tensor]] = {}
 
     @property
     def kv_read(self) -> int:
-        own = sum((span.end - span.start) * span.longest for span in self.spans)
-        return (own + sum(part.prompts * part.longest for part in self.parts)) * self.own.token_bytes
+        own = sum(len(block.draws) * block.room * block.token_bytes for block in self.blocks)
+        return own + sum(
+            (part.end - part.start) * part.page.slots.room * part.page.slots.token_bytes for part in self.parts
+        )
 
     def attend(
         self,
@@ -197,37 +182,47 @@ class SharedPlan:
         """Store the new keys and values, attend over both parts: query `[1, heads, n, d]` → `[1, n, heads, d]`."""
         self.called.add(layer)
         rows, kv_heads, width = self.position.numel(), key.shape[1], key.shape[3]
-        keys, values = self.own.layers[layer]
-        self._store(keys, key)
-        self._store(values, value)
+        own = [block.keys_and_values(layer) for block in self.blocks]
+        for side, vectors in enumerate((key, value)):
+            self._store([pair[side] for pair in own], vectors)
         # the query heads that share a key head stand in the query axis, so that no key is repeated
         new = query[0].transpose(0, 1)[:rows].reshape(rows, kv_heads, -1, width)
         scale = width**-0.5 if scaling is None else float(scaling)
-        near = self._own(keys, values, new, scale, window, softcap)
+        near = self._own(own, new, scale, window, softcap)
         far = self._prefix(layer, new, scale, window, softcap)
         out = merged(near, far, sinks).to(query.dtype).reshape(rows, -1, value.shape[3])
         if rows < query.shape[2]:
             out = torch.cat((out, out.new_zeros(query.shape[2] - rows, *out.shape[1:])))
         return out[None]
 
-    def _store(self, slots: Tensor, new: Tensor) -> None:
+    def _store(self, rooms: Sequence[Tensor], new: Tensor) -> None:
+        """Write the new vectors `[1, kv_heads, n, d]` where they belong in each block."""
         heads, width = new.shape[1], new.shape[3]
         if heads not in self._places:
-            start = torch.arange(self.place.numel() * heads, device=self.place.device).view(-1, heads)
-            self._places[heads] = (start * self.own.room + self.place[:, None]).view(-1)
-        vectors = new[0].transpose(0, 1)[: self.place.numel()].reshape(-1, width)
-        slots.view(-1, width).index_copy_(0, self._places[heads], vectors)
+            self._places[heads] = [self._place(*pair, heads) for pair in zip(self.blocks, self.spans, strict=True)]
+        vectors = new[0].transpose(0, 1)
+        for room, place, span in zip(rooms, self._places[heads], self.spans, strict=True):
+            room.view(-1, width).index_copy_(0, place, vectors[span].reshape(-1, width))
+
+    def _place(self, block: Block, span: slice, heads: int) -> Tensor:
+        """Where each row's new vectors go, counted in vectors of one layer's block."""
+        start = torch.arange(len(block.draws) * heads, device=self.place.device).view(-1, heads)
+        return (start * block.room + self.place[span, None]).view(-1)
 
     def _own(
-        self, keys: Tensor, values: Tensor, query: Tensor, scale: float, window: int | None, softcap: float | None
+        self,
+        own: Sequence[tuple[Tensor, Tensor]],
+        query: Tensor,
+        scale: float,
+        window: int | None,
+        softcap: float | None,
     ) -> tuple[Tensor, Tensor]:
         """Output `[n, kv_heads, heads / kv_heads, d]` and log-sum-exp of the part that is the row's alone."""
-        mask = self._own_mask(window, query.dtype)
-        found = []
-        for span in self.spans:
-            rows, columns = slice(span.start, span.end), slice(0, span.longest)
-            part = query[rows], keys[rows, :, columns], values[rows, :, columns], mask[rows, ..., columns]
-            found.append(_attend(*part, scale=scale, softcap=softcap))
+        masks = self._own_mask(window, query.dtype)
+        found = [
+            _attend(query[span], keys, values, mask, scale=scale, softcap=softcap)
+            for (keys, values), mask, span in zip(own, masks, self.spans, strict=True)
+        ]
         return found[0] if len(found) == 1 else (torch.cat([o for o, _ in found]), torch.cat([s for _, s in found]))
 
     def _prefix(
@@ -237,9 +232,9 @@ class SharedPlan:
         _, heads, repeat, width = query.shape
         outs, sums = [], []
         for number, part in enumerate(self.parts):
-            shape = part.prompts, part.width, heads, repeat
+            shape = part.end - part.start, part.width, heads, repeat
             new = query.index_select(0, part.index).view(*shape, width).transpose(1, 2).flatten(2, 3)
-            keys, values = (x[: part.prompts, :, : part.longest] for x in part.page.slots.layers[layer])
+            keys, values = (x[part.start : part.end] for x in part.page.slots.layers[layer])
             mask = self._prefix_mask(number, window, repeat, query.dtype)
             out, logsum = _attend(new, keys, values, mask, scale=scale, softcap=softcap)
             outs.append(out.unflatten(2, (part.width, repeat)).transpose(1, 2).flatten(0, 1))
@@ -247,33 +242,33 @@ class SharedPlan:
         out, logsum = (x[0] if len(x) == 1 else torch.cat(x) for x in (outs, sums))
         return out.index_select(0, self.cell), logsum.index_select(0, self.cell)
 
-    def _own_mask(self, window: int | None, dtype: torch.dtype) -> Tensor:
-        """0 where a row may look, far below elsewhere, `[n, 1, 1, longest]`; a window counts the token itself."""
-        longest = self.spans[0].longest
-        window = None if window is None or window >= longest else window
-        if ("own", window, dtype) not in self._masks:
-            column, place = torch.arange(longest, device=self.place.device), self.place[:, None]
-            unseen = column > place
-            if window is not None:
-                unseen |= column <= place - window
-            self._masks["own", window, dtype] = _far(unseen, dtype)[:, None, None]
-        mask = self._masks["own", window, dtype]
-        assert mask is not None
-        return mask
+    def _own_mask(self, window: int | None, dtype: torch.dtype) -> list[Tensor]:
+        """0 where a row may look, far below elsewhere, `[rows, 1, 1, room]`; a window counts the token itself."""
+        window = None if window is None or window >= self.blocks[0].room else window
+        if (window, dtype) not in self._own_masks:
+            column, place = torch.arange(self.blocks[0].room, device=self.place.device), self.place[:, None]
+            masks = []
+            for block, span in zip(self.blocks, self.spans, strict=True):
+                unseen = column[: block.room] > place[span]
+                if window is not None:
+                    unseen |= column[: block.room] <= place[span] - window
+                masks.append(_far(unseen, dtype)[:, None, None])
+            self._own_masks[window, dtype] = masks
+        return self._own_masks[window, dtype]
 
     def _prefix_mask(self, number: int, window: int | None, repeat: int, dtype: torch.dtype) -> Tensor | None:
-        """The same for a rectangle, `[prompts, 1, 1 or width · heads / kv_heads, longest]`; None: all is seen."""
+        """The same for a rectangle, `[prompts, 1, 1 or width · heads / kv_heads, room]`; None: all is seen."""
         part = self.parts[number]
         window = None if window is None or window >= self.furthest else window
         if window is None and part.lengths is None:
             return None
         if (number, window, repeat, dtype) not in self._masks:
-            column = torch.arange(part.longest, device=self.position.device)
-            unseen = column.new_zeros(part.prompts, 1, part.longest, dtype=torch.bool)
+            column = torch.arange(part.page.slots.room, device=self.position.device)
+            unseen = column.new_zeros(part.end - part.start, 1, column.numel(), dtype=torch.bool)
             if part.lengths is not None:
                 unseen = unseen | (column >= part.lengths[:, None])[:, None]
             if window is not None:
-                position = self.position[part.index].view(part.prompts, part.width, 1)
+                position = self.position[part.index].view(-1, part.width, 1)
                 unseen = (unseen | (column <= position - window)).repeat_interleave(repeat, dim=1)
             self._masks[number, window, repeat, dtype] = _far(unseen, dtype)[:, None]
         return self._masks[number, window, repeat, dtype]

@@ -1,4 +1,4 @@
-"""Room for keys and values, allocated once, and the order of the rows that hold it."""
+"""Room for keys and values of sequences that grow, allocated once."""
 
 from __future__ import annotations
 
@@ -57,21 +57,10 @@ class Slots:
         for store, source in zip(self.layers[layer], pair, strict=True):
             store[slot, :, : end - start] = source[start:end].transpose(0, 1)
 
-    def move(self, moves: Sequence[tuple[int, int]], lengths: Mapping[int, int]) -> None:
-        """Copy slots over slots, (source, target) all at once; of each source the first `lengths[source]` tokens."""
-        sources = {target: source for source, target in moves}
-        aside: dict[int, list[Tensor]] = {}
-        while sources:
-            needed = set(sources.values()) - aside.keys()
-            target = next((target for target in sources if target not in needed), None)
-            if target is None:  # only rings are left: one of each steps aside
-                source = next(iter(needed))
-                aside[source] = [store[:, source, :, : lengths[source]].clone() for store in self.stores]
-                continue
-            source = sources.pop(target)
-            held = aside.get(source) or [store[:, source, :, : lengths[source]] for store in self.stores]
-            for store, what in zip(self.stores, held, strict=True):
-                store[:, target, :, : lengths[source]] = what
+    def copy(self, source: int, target: int, length: int, *, to: Slots | None = None) -> None:
+        """Copy the first `length` tokens of a slot over another, of this room or of `to`."""
+        for mine, theirs in zip(self.stores, (self if to is None else to).stores, strict=True):
+            theirs[:, target, :, :length] = mine[:, source, :, :length]
 
 
 def token_bytes(layers: Layers) -> int:
@@ -79,30 +68,6 @@ def token_bytes(layers: Layers) -> int:
     return sum(x.shape[1] * x.shape[2] * x.element_size() for pair in layers.values() for x in pair)
 
 
-def arranged(blocks: Sequence[int | None], *, new: int) -> tuple[list[tuple[int, int]], list[int]]:
-    """The fewest moves that leave rows without holes, those of greater block first: (source, target), and free places.
-
-    `blocks[row]` is the row's block, or None for a hole. `new` rows of block 0 come in, at the places returned.
-
-    >>> arranged([1, None, 0, 0], new=1)
-    ([], [1])
-    >>> arranged([0, 1, 1, None], new=0)
-    ([(2, 0), (0, 2)], [])
-    >>> arranged([2, None, 1, 0, 0], new=1)
-    ([(2, 1)], [2])
-    """
-    counts: dict[int, int] = {0: new}
-    for block in blocks:
-        if block is not None:
-            counts[block] = counts.get(block, 0) + 1
-    moves: list[tuple[int, int]] = []
-    places: list[int] = []
-    start = 0
-    for block in sorted(counts, reverse=True):
-        end = start + counts[block]
-        free = [row for row in range(start, end) if row >= len(blocks) or blocks[row] != block]
-        strays = [row for row, mine in enumerate(blocks) if mine == block and not start <= row < end]
-        moves += zip(strays, free[: len(strays)], strict=True)
-        places += free[len(strays) :]
-        start = end
-    return moves, places
+def empty(layers: Layers) -> dict[int, tuple[Tensor, Tensor]]:
+    """Keys and values of no token, of the same shapes, type and device."""
+    return {n: (k.new_empty(0, *k.shape[1:]), v.new_empty(0, *v.shape[1:])) for n, (k, v) in layers.items()}

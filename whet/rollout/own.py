@@ -1,0 +1,120 @@
+"""Keys and values of the responses themselves, in rooms of the size they need.
+
+    block   room for rows of at most 32, 64, 128 … tokens, each row's keys side by side; a row that outgrows its block
+            is copied into the next
+
+A kernel call reads a block as a whole, what is not yet written included: on a CPU reading on is cheaper than skipping
+(half of each row's keys took longer than all of them), so that short rows must stand apart from long ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from whet.rollout.cache import compacted
+from whet.rollout.draws import Draw
+from whet.rollout.slots import Layers, Slots, empty
+
+SHORT = 32
+"""Tokens of the smallest block's rows; every other has twice those of the one before, up to the longest response."""
+
+
+def rooms(longest: int) -> list[int]:
+    """Tokens of a row in each block, the largest first.
+
+    >>> rooms(255), rooms(20)
+    ([255, 128, 64, 32], [20])
+    """
+    found, room = [], SHORT
+    while room < longest:
+        found.append(room)
+        room *= 2
+    return [longest, *reversed(found)]
+
+
+class Block:
+    """Rows of at most `room` tokens; slot `i` is that of `draws[i]`. Its store grows as it must, to `count` rows."""
+
+    def __init__(self, room: int, count: int) -> None:
+        self.room, self.count = room, count
+        self.draws: list[Draw] = []
+        self.slots: Slots | None = None
+
+    def make_room(self, rows: int, shapes: Layers, *, at_once: bool) -> Slots:
+        """A store of at least so many rows; `at_once`: of all that may come."""
+        old = self.slots
+        if old is not None and old.count >= rows:
+            return old
+        more = self.count if at_once else min(self.count, max(rows, 3 * (0 if old is None else old.count) // 2))
+        self.slots = Slots(shapes, count=more, room=self.room)
+        if old is not None:
+            for mine, theirs in zip(self.slots.stores, old.stores, strict=True):
+                mine[:, : old.count] = theirs
+        return self.slots
+
+    def move(self, source: int, target: int, draw: Draw) -> None:
+        """Copy a draw's keys and values to another slot."""
+        assert self.slots is not None
+        self.slots.copy(source, target, len(draw.tokens) - 1)
+
+    @property
+    def token_bytes(self) -> int:
+        return 0 if self.slots is None else self.slots.token_bytes
+
+    def keys_and_values(self, layer: int) -> tuple[Tensor, Tensor]:
+        """`[rows, kv_heads, room, d]` each."""
+        assert self.slots is not None
+        keys, values = self.slots.layers[layer]
+        return keys[: len(self.draws)], values[: len(self.draws)]
+
+
+class Responses:
+    """The blocks, largest first; the rows of a step are those of all blocks, one block after the other."""
+
+    def __init__(self, *, count: int, longest: int) -> None:
+        self.blocks = [Block(room, count) for room in rooms(longest)]
+        self.shapes: Layers = {}
+
+    def shape(self, layers: Layers) -> None:
+        """Learn the shapes from the keys and values of any tokens."""
+        self.shapes = self.shapes or empty(layers)
+
+    @property
+    def bytes(self) -> int:
+        return sum(block.slots.bytes for block in self.blocks if block.slots is not None)
+
+    def arrange(self, new: Sequence[Draw]) -> list[Draw]:
+        """Ended draws leave, those that outgrow their block move up, new ones come in; the rows of the next step."""
+        for block, below in zip(self.blocks, [*self.blocks[1:], None], strict=True):
+            # largest first: what moves up is copied before anything is written over it
+            slots: list[Draw | None] = [_stays(draw, block) for draw in block.draws]
+            if below is None:
+                coming = [(0, draw) for draw in new]
+            else:
+                coming = [(s, d) for s, d in enumerate(below.draws) if d.stopped is None and not _stays(d, below)]
+            self._let_in(block, slots, coming, below)
+            block.draws = compacted(slots, block.move)
+            if not block.draws:
+                block.slots = None
+        return [draw for block in self.blocks for draw in block.draws]
+
+    def _let_in(
+        self, block: Block, slots: list[Draw | None], coming: Sequence[tuple[int, Draw]], below: Block | None
+    ) -> None:
+        if not coming:
+            return
+        count = len(slots) - slots.count(None) + len(coming)
+        room = block.make_room(max(count, len(slots)), self.shapes, at_once=below is None)
+        for source, draw in coming:
+            target = slots.index(None) if None in slots else len(slots)
+            slots[target : target + 1] = [draw]
+            if below is not None:
+                assert below.slots is not None
+                below.slots.copy(source, target, len(draw.tokens) - 1, to=room)
+
+
+def _stays(draw: Draw, block: Block) -> Draw | None:
+    """The draw, unless it has ended or its next token needs a larger block."""
+    return draw if draw.stopped is None and len(draw.tokens) <= block.room else None
