@@ -25,6 +25,7 @@ from whet.data.splits import Overlap
 from whet.files import write_folder_atomically
 from whet.losses import preference_loss, rating_loss, reward_loss, step_loss
 from whet.losses.terms import Term
+from whet.losses.tokens import looks_at_another
 from whet.models.io import add_value_head, save
 from whet.models.policy import Decoder
 from whet.plain import json_hash
@@ -153,7 +154,7 @@ def _offline(config: OfflineConfig, place: Place) -> Job:
             mode=config.reference_cache,
             own=place.run.path / "reference",
             held=[(tree, measured) for tree in held[: config.eval.rows]],
-            watched=bool(learner.needs - {"logprobs"}),
+            watched=any(map(looks_at_another, learner.needs)),
             note=place.run.event,
             files=place.run.files,
         )

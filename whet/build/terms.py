@@ -39,7 +39,9 @@ from whet.losses.terms import (
     on_tokens,
     on_values,
 )
+from whet.losses.tokens import looks_at_another
 from whet.metrics import Metric
+from whet.models.policy import REFERENCE
 from whet.registry import Choice, Shelf
 from whet.train.config import OnlineConfig
 from whet.train.monitors import (
@@ -51,9 +53,6 @@ from whet.train.monitors import (
     watch_tokens,
     watch_values,
 )
-
-REFERENCE = "reference"
-"""A need that is a column made before the step, not an output of the forward."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,13 +117,14 @@ def loss_terms(choice: Choice, shelves: tuple[Shelf, ...]) -> tuple[list[Term], 
     shelf = next(s for s in shelves if choice.name in s.names())
     kind, declared = KINDS[shelf.kind], shelf.entry(choice.name).declarations
     needs = frozenset(declared.get("needs", ()))
+    inside = any(map(looks_at_another, needs))  # the reference is run beside the policy, and says all it is asked
     main = Term(
         name=choice.name,
         fn=shelf.bind(choice.name, **choice.options),
         inputs=kind.inputs,
         weigh=kind.weigh,
         over=kind.over,
-        needs=needs - {REFERENCE},
+        needs=needs if inside else needs - {REFERENCE},
         couples=declared.get("couples") == "step",
         monitor=watching(kind.monitor, shelf.check(choice.name, choice.options)),
     )

@@ -126,6 +126,15 @@ def entropy(logits: Tensor, other: Tensor | None) -> Tensor:
     return -(logprobs.exp() * logprobs).sum(dim=-1)
 
 
+def looks_at_another(name: str) -> bool:
+    """Whether a statistic compares with a second model's logits; what is no statistic does not.
+
+    >>> looks_at_another("forward_kl"), looks_at_another("entropy"), looks_at_another("logprobs")
+    (True, False, False)
+    """
+    return name in statistic.names() and "reference" in statistic.entry(name).declarations.get("needs", ())
+
+
 def chunk_rows(weight: Tensor, hidden: Tensor) -> int:
     """Rows whose logits fill one chunk.
 

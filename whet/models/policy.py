@@ -4,6 +4,7 @@ A loss names what it needs; `Decoder.__call__` computes that and nothing else, o
 
     logprobs    log π of every counted token            `[N]`   the LM head runs on `batch.sources` alone, in chunks
     value       the value head at the same places       `[N]`
+    reference   log π_ref of every counted token        `[N]`   where the second model is run for a statistic anyway
     score       the score head at `batch.last`          `[R]`   never inferred from a padding id
     step_score  the score head at `batch.label_at`      `[L]`
     other names are vocabulary statistics of the shelf `statistic`, with a second model's logits where they want them
@@ -24,12 +25,14 @@ from torch import Tensor, nn
 from whet.batch import TokenBatch
 from whet.errors import ModelError
 from whet.losses.terms import Views
-from whet.losses.tokens import token_logprobs, token_statistics
+from whet.losses.tokens import looks_at_another, token_logprobs, token_statistics
 from whet.models.attention import AttentionPath, ForestPlan
 from whet.models.padded import padded_hidden
 
 HEADS = {"value": "value", "score": "score", "step_score": "score"}
 """Which head an output is read from."""
+REFERENCE = "reference"
+"""log π_ref of counted tokens: a column of the batch, or of the pass of a second model that a statistic looks at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,8 +132,10 @@ class Decoder(nn.Module):
         plan = self.plan(batch) if plan is None and self.layout == "forest" else plan
         given, batch = batch, batch if batch.tokens.device == self.device else batch.to(self.device)
         hidden = self.hidden(batch if self.layout == "forest" else given, plan=plan)
-        names = needs - HEADS.keys()
+        names = needs - HEADS.keys() - ({REFERENCE} & batch.token.keys())
         token = self._vocabulary(batch, hidden, names, temperature, self._other(given, other, names, plan))
+        if REFERENCE in token:
+            batch = batch.with_columns(token={REFERENCE: token.pop(REFERENCE)})
         if "value" in needs:
             token["value"] = self._read("value", hidden[batch.sources])
         response = {"score": self._read("score", hidden[batch.last])} if "score" in needs else {}
@@ -160,7 +165,11 @@ class Decoder(nn.Module):
         token: dict[str, Tensor] = {}
         if "logprobs" in names:
             token["logprobs"] = token_logprobs(sources, head.weight, batch.targets, **form)
-        statistics = sorted(names - {"logprobs"})
+        if REFERENCE in names:
+            assert other is not None, "the reference's log-probabilities are of a pass that is there anyway"
+            with torch.no_grad():
+                token[REFERENCE] = token_logprobs(other[0], other[1], batch.targets, **{**form, "bias": other[2]})
+        statistics = sorted(names - {"logprobs", REFERENCE})
         if statistics:
             token |= token_statistics(sources, head.weight, names=statistics, other=other, **form)
         return token
@@ -169,7 +178,7 @@ class Decoder(nn.Module):
         self, batch: TokenBatch, other: Decoder | None, names: frozenset[str], plan: ForestPlan | None
     ) -> tuple[Tensor, Tensor, Tensor | None] | None:
         """The second model's (hidden states of the counted tokens, weight, bias), without gradient."""
-        if other is None or not names - {"logprobs"}:
+        if other is None or not any(map(looks_at_another, names)):
             return None
         head = other._lm_head()
         assert (head.scale, head.softcap) == head_form(self.config), "the two models' heads have the same form"

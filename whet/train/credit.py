@@ -67,23 +67,48 @@ def token_column(
     model: Decoder | Reference, batch: TokenBatch, need: str, *, budget: int, temperature: float = 1.0
 ) -> Tensor:
     """One output of a model for every counted token, `[N]`, without gradient, computed in pieces of `budget` tokens."""
-    out = torch.zeros(batch.counted.numel(), dtype=torch.float32)
+    return token_columns(model, batch, frozenset({need}), budget=budget, temperature=temperature)[need]
+
+
+def token_columns(
+    model: Decoder | Reference, batch: TokenBatch, needs: frozenset[str], *, budget: int, temperature: float = 1.0
+) -> dict[str, Tensor]:
+    """Several outputs of one pass, as `token_column`; no pass where nothing is needed."""
+    out = {need: torch.zeros(batch.counted.numel(), dtype=torch.float32) for need in needs}
     numbered = batch.with_columns(response={"step_row": torch.arange(batch.rows)})
-    for piece in numbered.split(budget):
+    for piece in numbered.split(budget) if needs else ():
         with torch.no_grad():
-            views = model(piece, frozenset({need}), temperature=temperature)
-        out[torch.isin(batch.row, piece.response["step_row"])] = views.token[need].to("cpu", torch.float32)
+            views = model(piece, needs, temperature=temperature)
+        at = torch.isin(batch.row, piece.response["step_row"])
+        for need in needs:
+            out[need][at] = views.token[need].to("cpu", torch.float32)
     return out
 
 
-def with_old(policy: Decoder, batch: TokenBatch, *, budget: int, temperature: float) -> TokenBatch:
-    """The batch with `old`, log π before this step's updates: the sampler's own numbers in float32 (`refuse_stale`
-    checks them against the first update), recomputed where rounding is coarser."""
-    if policy.hf.dtype == torch.float32:
-        return batch.with_columns(token={"old": batch.token["sampled"]})
-    return batch.with_columns(
-        token={"old": token_column(policy, batch, "logprobs", budget=budget, temperature=temperature)}
-    )
+def annotate(
+    batch: TokenBatch,
+    *,
+    policy: Decoder,
+    critic: Decoder | None,
+    reference: Reference | None,
+    old: bool,
+    budget: int,
+    temperature: float,
+) -> TokenBatch:
+    """The batch with what the models say before a step's updates, each model in one pass at most.
+
+    `old`, log π where it is asked for: the sampler's own numbers in float32 (`refuse_stale` checks them against the
+    first update), computed again where rounding is coarser. `value` of a critic, `reference` of a reference.
+    """
+    again = {"logprobs"} if old and policy.hf.dtype != torch.float32 else set[str]()
+    own = again | {"value"} if critic is policy else again
+    found = token_columns(policy, batch, frozenset(own), budget=budget, temperature=temperature)
+    columns = {"old": found.pop("logprobs", batch.token["sampled"])} if old else {}
+    if critic is not None and critic is not policy:
+        columns["value"] = token_column(critic, batch, "value", budget=budget)
+    if reference is not None:
+        columns["reference"] = token_column(reference, batch, "logprobs", budget=budget, temperature=temperature)
+    return batch.with_columns(token={**columns, **found})
 
 
 def refuse_stale(found: Sequence[dict[str, Metric]], policy: Decoder) -> None:

@@ -16,7 +16,15 @@ from whet.batch import TokenBatch
 from whet.metrics import Metric, merge_all
 from whet.models.policy import Decoder
 from whet.train.config import OnlineConfig
-from whet.train.credit import compares, credit, own_groups, pack_groups, parts, refuse_stale, token_column, with_old
+from whet.train.credit import (
+    annotate,
+    compares,
+    credit,
+    own_groups,
+    pack_groups,
+    parts,
+    refuse_stale,
+)
 from whet.train.learner import Learner
 from whet.train.ranks import ALONE, Ranks
 from whet.train.record import group_metrics
@@ -49,16 +57,19 @@ def online(
     for step in session.steps(config.steps):
         groups = source.next(step)
         batch, left_out = pack_groups(groups, siblings=compares(config.advantage.name))
-        if config.updates * config.minibatches > 1:
-            batch = with_old(policy, batch, budget=budget, temperature=temperature)
-        if reference is not None:
-            column = token_column(reference, batch, "logprobs", budget=budget, temperature=temperature)
-            batch = batch.with_columns(token={"reference": column})
-        if critic is not None:
-            batch = batch.with_columns(token={"value": token_column(critic, batch, "value", budget=budget)})
-        batch = credit(batch, advantage, kl_cost=kl_cost, whitened=config.whiten)
         warming = config.critic is not None and step <= config.critic.warmup
         active = {role: learner for role, learner in learners.items() if not (warming and role == "policy")}
+        several = config.updates * config.minibatches > 1
+        batch = annotate(
+            batch,
+            policy=policy,
+            critic=critic,
+            reference=reference,
+            old=several and (not warming or kl_cost is not None),
+            budget=budget,
+            temperature=temperature,
+        )
+        batch = credit(batch, advantage, kl_cost=kl_cost, whitened=config.whiten)
         found: list[dict[str, Metric]] = []
         for part in parts(batch, updates=config.updates, minibatches=config.minibatches, seed=config.seed, step=step):
             found.append(

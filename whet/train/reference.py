@@ -49,7 +49,7 @@ class OfflineReference:
     mode: str = "off"
     own: Path | None = None
     held: Sequence[tuple[Tree, int]] = ()
-    watched: bool = True
+    watched: bool = False
     note: Callable[..., None] = lambda kind, **details: None
     files: Files = OS_FILES
     rows: int = PART
@@ -87,6 +87,8 @@ class OfflineReference:
         known = [self._known[id(tree)][1] for tree in trees if id(tree) in self._known]
         if len(known) == len(trees):
             return batch.with_columns(token={"reference": torch.cat(known) if known else torch.zeros(0)})
+        if self.watched:
+            return batch  # the pass of the statistic gives them
         assert self.model is not None, "a tree that was never announced"
         return batch.with_columns(token={"reference": token_column(self.model, batch, "logprobs", budget=self.budget)})
 
