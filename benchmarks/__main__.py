@@ -59,8 +59,9 @@ def main(arguments: Sequence[str] | None = None, *, cast: Casting = contenders) 
         results.head = _head(SMALL_HEAD if asked.small else FULL_HEAD, logs / "head.json")
         results.write()
     rows = [_row(results, row, casts[row.name], asked, machine, logs) for row in chosen]
-    where = f"numbers: {asked.out}, what the sides said: {logs}"
-    print("\n".join(["", *table.lines_of(rows), "", table.MEANING, where]))
+    if rows:
+        print("\n".join(["", *table.lines_of(rows), "", table.MEANING]))
+    print(f"numbers: {asked.out}, what the sides said: {logs}")
     return sum(bool(row["failed"]) for row in rows)
 
 

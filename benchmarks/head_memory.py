@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.goals import HEAD
 from whet.losses.tokens import head_logits, token_logprobs
 
 Form = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -102,7 +103,7 @@ def _available() -> float:
 
 
 def lines_of(result: dict[str, Any]) -> list[str]:
-    """The result in words, with ratios to Whet's."""
+    """The result in words, with ratios to Whet's and the goals for them."""
     head = "head: {tokens} tokens, width {width}, vocabulary {vocabulary}, {logits:.0f} MiB of logits".format(**result)
     ours = result["forms"]["whet"].get("memory")
     return [head, *(_line(name, found, ours) for name, found in result["forms"].items())]
@@ -111,8 +112,11 @@ def lines_of(result: dict[str, Any]) -> list[str]:
 def _line(name: str, found: dict[str, Any], ours: float | None) -> str:
     if "failed" in found:
         return f"  {name:10s} failed: {found['failed']}"
-    ratio = f"   whet's is {ours / found['memory']:.2f}x of it" if ours is not None and name != "whet" else ""
-    return f"  {name:10s} peak {found['memory']:7.0f} MiB   {found['seconds']:6.2f} s{ratio}"
+    line = f"  {name:10s} peak {found['memory']:7.0f} MiB"
+    if ours is None or name not in HEAD:
+        return line
+    met = "met" if ours / found["memory"] <= HEAD[name] else "missed"
+    return f"{line}   whet's is {ours / found['memory']:.2f}x of it, goal <= {HEAD[name]:g}x: {met}"
 
 
 def main() -> None:

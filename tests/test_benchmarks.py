@@ -191,6 +191,17 @@ def test_an_interpreter_without_any_library_can_be_a_side(tmp_path: Path, monkey
     assert outcomes["vllm"].failed is not None and "No module named 'vllm'" in outcomes["vllm"].failed
 
 
+def test_the_heads_memory_has_its_goals() -> None:
+    from benchmarks.head_memory import lines_of
+
+    forms = {"whet": {"memory": 10.0}, "trl": {"memory": 9.0}, "all logits": {"memory": 100.0}}
+    size = {"tokens": 8, "width": 4, "vocabulary": 16, "logits": 1.0}
+    lines = lines_of({**size, "forms": forms})
+    assert lines[2].endswith("whet's is 1.11x of it, goal <= 1.05x: missed") and lines[3].endswith("<= 0.15x: met")
+    failed = {**size, "forms": {**forms, "trl": {"failed": "no"}}}
+    assert lines_of(failed)[2].split() == ["trl", "failed:", "no"]
+
+
 def test_an_unknown_row_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["gpro"])
