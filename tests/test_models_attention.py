@@ -78,8 +78,8 @@ def dense(q, k, v, sinks, mask, *, scale, softcap):
     return torch.einsum("hij,jhd->ihd", probability, v)
 
 
-def both(batch, *, window=None, softcap=None, sinks=False, heads=(4, 2), width=8, dtype=torch.float64):
-    """(forest, dense) outputs and gradients of a random loss."""
+def both(batch, *, window=None, softcap=None, sinks=False, heads=(4, 2), width=8, dtype=torch.float64, whole=True):
+    """(forest, dense) outputs and gradients of a random loss; without `whole` every tree is cut into segments."""
     torch.manual_seed(0)
     count = batch.tokens.numel()
     inputs = [torch.randn(count, h, width, dtype=dtype) for h in (heads[0], heads[1], heads[1])]
@@ -93,6 +93,7 @@ def both(batch, *, window=None, softcap=None, sinks=False, heads=(4, 2), width=8
         if path == "forest":
             lifted = [x.transpose(0, 1)[None] for x in (q, k, v)]
             plan = ForestPlan.of(batch)
+            plan._parts = plan.cut.parts(plan.device, whole=whole)
             out = plan.attend(0, *lifted, scaling=0.3, window=window, softcap=softcap, sinks=sink)[0]
         else:
             out = dense(q, k, v, sink, seen(batch, window), scale=0.3, softcap=softcap)
@@ -117,15 +118,32 @@ def forests(draw):
 
 
 @settings(max_examples=30, deadline=None, derandomize=True, database=None)
-@given(forests(), st.sampled_from([None, 1, 3, 6]), st.sampled_from([None, 1.5]), st.booleans())
-def test_any_forest_equals_dense_attention(batch, window, softcap, sinks):
-    agree(batch, window=window, softcap=softcap, sinks=sinks)
+@given(forests(), st.sampled_from([None, 1, 3, 6]), st.sampled_from([None, 1.5]), st.booleans(), st.booleans())
+def test_any_forest_equals_dense_attention(batch, window, softcap, sinks, whole):
+    agree(batch, window=window, softcap=softcap, sinks=sinks, whole=whole)
+
+
+def test_a_tree_of_short_segments_is_one_rectangle():
+    """A prompt of 13 with sixteen answers of 3 as a whole; longer ones and lone segments in pieces."""
+    short = forest([-1, *[0] * 16], [13, *[3] * 16])
+    assert [tuple(part.query.shape) for part in ForestPlan.of(short).parts] == [(1, 61)]
+    assert len(ForestPlan.of(short, attention="simple").parts) > 1
+    long = forest([-1, *[0] * 8], [256, *[64] * 8])
+    assert all(part.tree is None for part in ForestPlan.of(long).parts)
+    mixed = forest([-1, 0, 0, -1, -1, 4, 4, 5], [4, 2, 3, 9, 90, 70, 60, 50])
+    own = [part for part in ForestPlan.of(mixed).parts if part.own]
+    assert sorted(torch.cat([part.query_tokens for part in own]).tolist()) == list(range(288))
+    assert [part.query_tokens.tolist() for part in own if part.tree is not None] == [list(range(9))]
+    for window in (None, 5):
+        agree(mixed, window=window)
+        agree(short, window=window)
 
 
 @pytest.mark.parametrize("window", [8, 9, 10])
 def test_windows_about_as_wide_as_the_longest_look_back(window):
     agree(forest([-1], [10]), window=window)
-    agree(forest([-1, 0], [6, 4]), window=window)
+    for whole in (True, False):
+        agree(forest([-1, 0], [6, 4]), window=window, whole=whole)
 
 
 @pytest.mark.parametrize("window", [None, 40])

@@ -64,14 +64,15 @@ class Journal:
         for key, value in entries:
             name, body = to_json(key), to_json({"key": list(key), "value": value})
             value = (parse_row(body.encode()) or {})["value"]  # what a resumed run will read, tuples as lists
-            kept = lines[name][1] if name in lines else self._values.get(name, value)
+            if name not in self._values and name not in lines:
+                lines[name] = (_line(body), value)
+                continue
+            kept = lines[name][1] if name in lines else self._values[name]
             if to_json(kept) != to_json(value):
                 raise RunError(
                     f"the journal already holds {to_json(kept)} under {name}, so {to_json(value)} is refused: a key "
                     "must name one answer"
                 )
-            if name not in self._values:
-                lines[name] = (_line(body), value)
         if lines:
             self._write("".join(line for line, _ in lines.values()).encode("ascii"))
             self._values.update({name: value for name, (_, value) in lines.items()})

@@ -40,7 +40,7 @@ def to_json(value: Any) -> str:
     """
     try:
         _check_keys(value, "")
-        return json.dumps(value, sort_keys=True, allow_nan=False, default=_plain)
+        return _JSON.encode(value)
     except (TypeError, ValueError) as error:
         raise RunError(_complaint(value, "") or f"the value cannot be written as JSON: {error}") from error
 
@@ -67,6 +67,10 @@ def _plain(value: Any) -> Any:
         _check_keys(plain, "")
         return plain
     raise TypeError(f"a {type(value).__name__} is not a plain value")
+
+
+_JSON = json.JSONEncoder(sort_keys=True, allow_nan=False, default=_plain)
+"""Made once: making it takes longer than writing a short value."""
 
 
 def _check_keys(value: Any, place: str) -> None:

@@ -122,7 +122,7 @@ class ForestPlan:
     def parts(self) -> tuple[Part, ...]:
         """The rectangles of the CPU's kernel and of the simple path."""
         if self._parts is None:
-            self._parts = self.cut.parts(self.device)
+            self._parts = self.cut.parts(self.device, whole=self.attention == "fast")
         return self._parts
 
     @property

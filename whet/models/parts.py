@@ -2,6 +2,7 @@
 
     own part      every segment with itself, causal
     prefix part   per depth, every segment that has descendants: their tokens against all of its tokens, without a mask
+    tree part     a tree of short segments as a whole, with a mask: one rectangle costs less than a call for each piece
 
 Index tensors are made in numpy and go to the device in one copy.
 """
@@ -19,6 +20,8 @@ from whet.batch import TokenBatch
 from whet.transfer import ship
 
 PADDING = 1.3
+CALL = 1024
+"""Query-key pairs that a kernel computes in the time that one more sequence costs it anyway."""
 FAR = 1e30
 """A finite stand-in for infinity: exp(−FAR) is 0 and FAR − FAR is 0, where infinities would give NaN."""
 
@@ -32,7 +35,7 @@ class Part:
 
     `query_cells` and `key_cells` are the real cells of those rectangles, flattened (None: all of them), and
     `query_tokens`, `key_tokens` the tokens there. `own` parts are causal by index; `reach` is the largest distance
-    from a query back to a key.
+    from a query back to a key. `tree` `[B, Q, K]` says what each query sees where spans are whole trees.
     """
 
     query: Tensor
@@ -47,6 +50,7 @@ class Part:
     key_position: Tensor
     reach: int
     own: bool
+    tree: Tensor | None = None
     masks: dict[tuple[int | None, torch.dtype], Tensor | None] = field(default_factory=dict)
 
     def mask(self, window: int | None, dtype: torch.dtype) -> Tensor | None:
@@ -58,6 +62,8 @@ class Part:
         return self.masks[window, dtype]
 
     def _mask(self, window: int | None, dtype: torch.dtype) -> Tensor | None:
+        if self.tree is not None:
+            return _far(self._near(self.tree, window)[:, None], dtype)
         if self.own:
             if window is None:
                 return None
@@ -66,9 +72,15 @@ class Part:
             return _far(((back >= 0) & (back < window))[None, None], dtype)
         seen = None if self.key_cells is None else self.key_real[:, None, None, :]
         if window is not None:
-            near = (self.query_position[:, :, None] - self.key_position[:, None, :] < window)[:, None]
+            near = self._near(torch.ones((), dtype=torch.bool, device=self.key.device), window)[:, None]
             seen = near if seen is None else near & seen
         return None if seen is None else _far(seen, dtype)
+
+    def _near(self, seen: Tensor, window: int | None) -> Tensor:
+        """What of `seen` is inside the window."""
+        if window is None:
+            return seen
+        return seen & (self.query_position[:, :, None] - self.key_position[:, None, :] < window)
 
 
 def _far(seen: Tensor, dtype: torch.dtype) -> Tensor:
@@ -97,11 +109,16 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cut:
-    """A batch's spans: `own` of every segment that has tokens, `prefixes` per depth from the roots down."""
+    """A batch's spans: `own` of every segment that has tokens, `prefixes` per depth from the roots down.
+
+    `position` and `segment` are those of its tokens, `parent` that of its segments.
+    """
 
     own: list[Spans]
     prefixes: list[list[Spans]]
     position: np.ndarray
+    segment: np.ndarray
+    parent: np.ndarray
 
     @classmethod
     def of(cls, batch: TokenBatch) -> Cut:
@@ -116,17 +133,49 @@ class Cut:
             for level in _levels(parent, size)
         ]
         own = [(spans[s], spans[s]) for s in np.flatnonzero(size)]
-        return cls(own=own, prefixes=prefixes, position=batch.positions.cpu().numpy())
+        position = batch.positions.cpu().numpy()
+        return cls(own=own, prefixes=prefixes, position=position, segment=segment, parent=parent)
 
-    def parts(self, device: torch.device) -> tuple[Part, ...]:
-        """Rectangles: own ones first, then prefixes from the roots down; within one no token is asked for twice."""
-        made = [
-            _Rectangles.of(bucket, self.position, own=own)
-            for own, spans in ((True, self.own), *((False, level) for level in self.prefixes))
-            for bucket in _buckets(spans)
-        ]
+    def parts(self, device: torch.device, *, whole: bool = True) -> tuple[Part, ...]:
+        """Rectangles: own ones first, then prefixes from the roots down; within one no token is asked for twice.
+
+        With `whole`, trees that cost less that way are one rectangle each, and stand before all others.
+        """
+        root = self._roots()
+        chosen = self._cheap(root) if whole else np.zeros(self.parent.size, dtype=bool)
+        inside = chosen[root][self.segment]
+        made = [_Rectangles.of(bucket, self, own=True, tree=True) for bucket in _buckets(_trees(inside, root, self))]
+        for own, spans in ((True, self.own), *((False, level) for level in self.prefixes)):
+            rest = [span for span in spans if not inside[span[1][0]]]
+            made += [_Rectangles.of(bucket, self, own=own) for bucket in _buckets(rest)]
         there = iter(ship([torch.from_numpy(array) for one in made for array in one.arrays()], device))
         return tuple(one.part(there) for one in made)
+
+    def _roots(self) -> np.ndarray:
+        """The root of every segment `[S]`; a parent stands before its children."""
+        root = np.arange(self.parent.size)
+        for s in np.flatnonzero(self.parent >= 0):
+            root[s] = root[self.parent[s]]
+        return root
+
+    def _cheap(self, root: np.ndarray) -> np.ndarray:
+        """Which roots `[S]` have several segments whose rectangles and calls cost more than one over the whole tree."""
+        apart, count = np.zeros(root.size), np.zeros(root.size, dtype=int)
+        for spans in (self.own, *self.prefixes):
+            for q, k in spans:
+                apart[root[self.segment[k[0]]]] += q.size * k.size + CALL
+                count[root[self.segment[k[0]]]] += 1
+        size = np.bincount(root[self.segment], minlength=root.size)
+        return (count > 1) & (size**2 + CALL <= apart)
+
+    def seen(self, index: np.ndarray, real: np.ndarray) -> np.ndarray:
+        """Which tokens of `[B, L]` each of them sees, `[B, L, L]`: its segment's and its ancestors', up to itself."""
+        segment, place = self.segment[index], np.arange(index.shape[1])
+        out, up = np.zeros((*index.shape, index.shape[1]), dtype=bool), segment
+        while (up >= 0).any():
+            out |= up[:, :, None] == segment[:, None, :]
+            up = np.where(up >= 0, self.parent[up], -1)
+        return out & (place[:, None] >= place[None, :]) & real[:, None, :]
 
     def runs(self, device: torch.device) -> tuple[Run, ...]:
         """Runs: the own one, then one per depth."""
@@ -148,6 +197,15 @@ class Cut:
             )
             for i, one in enumerate(spans)
         )
+
+
+def _trees(inside: np.ndarray, root: np.ndarray, cut: Cut) -> list[Spans]:
+    """The tokens of each tree of which any stands inside, in their order: a tree sees nothing but itself."""
+    tokens = np.flatnonzero(inside)
+    at = root[cut.segment[tokens]]
+    order = np.argsort(at, kind="stable")
+    spans = np.split(tokens[order], np.flatnonzero(np.diff(at[order])) + 1) if tokens.size else []
+    return [(span, span) for span in spans]
 
 
 def _ends(spans: Sequence[Spans]) -> list[np.ndarray]:
@@ -205,9 +263,10 @@ class _Rectangles:
     position: np.ndarray
     reach: int
     own: bool
+    tree: np.ndarray | None
 
     @classmethod
-    def of(cls, bucket: Sequence[Spans], position: np.ndarray, *, own: bool) -> _Rectangles:
+    def of(cls, bucket: Sequence[Spans], cut: Cut, *, own: bool, tree: bool = False) -> _Rectangles:
         query, query_real = _rectangle([q for q, _ in bucket])
         key, key_real = _rectangle([k for _, k in bucket])
         return cls(
@@ -215,9 +274,10 @@ class _Rectangles:
             key=key,
             query_real=query_real,
             key_real=key_real,
-            position=position,
-            reach=_reach(bucket, position),
+            position=cut.position,
+            reach=_reach(bucket, cut.position),
             own=own,
+            tree=cut.seen(query, query_real) if tree else None,
         )
 
     def arrays(self) -> list[np.ndarray]:
@@ -226,7 +286,7 @@ class _Rectangles:
         for index, real in ((self.query, self.query_real), (self.key, self.key_real)):
             out += [index, real, index[real], self.position[index]]
             out += [] if real.all() else [np.flatnonzero(real)]
-        return out
+        return out if self.tree is None else [*out, self.tree]
 
     def part(self, there: Iterator[Tensor]) -> Part:
         """The part, from what `arrays` became on the device."""
@@ -249,6 +309,7 @@ class _Rectangles:
             key_position=key_position,
             reach=self.reach,
             own=self.own,
+            tree=None if self.tree is None else next(there),
         )
 
 

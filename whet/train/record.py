@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import groupby
 from typing import Any
 
@@ -73,10 +74,10 @@ def rollout_rows(
     decode: Callable[[tuple[int, ...]], str],
 ) -> list[dict[str, Any]]:
     """Every rollout of a step in the documented row schema; a row that was left out of the step has no advantage."""
-    advantages = _by_place(batch)
+    advantages, said = _by_place(batch), cache(decode)  # siblings have one prompt
     members = [(group, rollout, score) for group in groups for rollout, score in group.members]
     return [
-        _row(*member, advantages.get(place), step=step, run=run, stage=stage, decode=decode)
+        _row(*member, advantages.get(place), step=step, run=run, stage=stage, decode=said)
         for place, member in enumerate(members)
     ]
 
