@@ -38,6 +38,10 @@ class Cache(Protocol):
         """Keep what a prefill computed for these prompts; `layers` is emptied."""
         ...
 
+    def fits(self, lengths: Sequence[int]) -> bool:
+        """Whether there is room for prompts of these lengths now."""
+        ...
+
     def arrange(self, rows: Sequence[Draw], new: Sequence[Draw]) -> list[Draw]:
         """The rows of the next step: those of the last that have not ended, and new ones whose prompts are held."""
         ...

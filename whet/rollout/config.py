@@ -35,6 +35,12 @@ class SamplingConfig(Config):
         description="strings that end a response; the token completing one is its last, and the text keeps it",
     )
     slots: int = Field(default=64, ge=1, description="responses drawn side by side; costs memory and changes no token")
+    kv_mib: int | None = Field(
+        default=None,
+        ge=1,
+        description="MiB for the keys and values of prompts and responses; as many slots as fit are used, at most "
+        "`slots`; none sets no limit",
+    )
     share_prompts: bool = Field(
         default=True,
         description="on a CPU, keep a prompt's keys and values once for all its responses, not once for each; less "

@@ -45,6 +45,9 @@ class Copies:
         for held in prompts:
             self.prompts[held.request] = _Joined(joined=joined, start=held.start, end=held.end, waiting=held.draws)
 
+    def fits(self, lengths: Sequence[int]) -> bool:
+        return True
+
     def arrange(self, rows: Sequence[Draw], new: Sequence[Draw]) -> list[Draw]:
         """New draws take the slots of those that ended, then the end; what is free after that the last rows take."""
         slots: list[Draw | None] = [None if draw.stopped is not None else draw for draw in rows]
@@ -71,7 +74,7 @@ class Copies:
 
     def plan(self, rows: Sequence[Draw], position: Tensor, index: Tensor) -> DecodePlan:
         assert self.slots is not None
-        return DecodePlan(self.slots, position, max(draw.length for draw in rows))
+        return DecodePlan(self.slots, position[: len(rows)], max(draw.length for draw in rows))
 
     @property
     def kv_bytes(self) -> int:
@@ -82,7 +85,8 @@ class Copies:
 class DecodePlan:
     """One decode step over rows 0 … n-1: the new token of row `i` stands at `position[i]` of slot `i`.
 
-    `longest` bounds what is read: one more than the greatest position of any row that matters.
+    `longest` bounds what is read: one more than the greatest position of any row that matters. A call may bring more
+    rows; nothing is kept of them and their attention is 0.
     """
 
     def __init__(self, slots: Slots, position: Tensor, longest: int) -> None:
@@ -111,18 +115,19 @@ class DecodePlan:
         self.called.add(layer)
         rows, kv_heads, width = self.position.numel(), key.shape[1], key.shape[3]
         all_keys, all_values = self.slots.layers[layer]
-        self._store(all_keys, key)
-        self._store(all_values, value)
+        self._store(all_keys, key[:, :, :rows])
+        self._store(all_values, value[:, :, :rows])
         keys, values = all_keys[:rows, :, : self.longest], all_values[:rows, :, : self.longest]
         # the query heads that share a key head stand in the query axis, so that no key is repeated
-        query = query[0].transpose(0, 1).reshape(rows, kv_heads, -1, width)
+        total, query = query.shape[2], query[0].transpose(0, 1)[:rows].reshape(rows, kv_heads, -1, width)
         mask = self._mask(window, query.dtype)
         if softcap is None and sinks is None:
             out = functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=scaling)
         else:
             scale = width**-0.5 if scaling is None else scaling
             out = _attend(query, keys, values, mask, scaling=scale, softcap=softcap, sinks=sinks)
-        return out.reshape(1, rows, -1, value.shape[3])
+        out = out.reshape(1, rows, -1, value.shape[3])
+        return out if rows == total else torch.cat((out, out.new_zeros(1, total - rows, *out.shape[2:])), dim=1)
 
     def _store(self, slots: Tensor, new: Tensor) -> None:
         heads, width = new.shape[1], new.shape[3]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from whet.types import StopReason
@@ -62,18 +63,21 @@ class Draw:
         return len(self.prompt) + len(self.tokens)
 
 
-def take(pending: deque[Draw], *, draws: int, least: int, most: int) -> list[list[Draw]]:
+def take(
+    pending: deque[Draw], *, draws: int, least: int, most: int, fits: Callable[[Sequence[int]], bool]
+) -> list[list[Draw]]:
     """Whole groups from the front of the queue, one at least: until they hold `draws` draws and `least` prompt tokens.
 
-    Never more than `most` prompt tokens, unless the first prompt alone has more.
+    Never more than `most` prompt tokens, unless the first prompt alone has more, nor more prompts than `fits` says.
     """
     groups: list[list[Draw]] = []
-    tokens = taken = 0
-    while pending and (taken < draws or tokens < least) and (not groups or tokens + len(pending[0].prompt) <= most):
+    lengths: list[int] = []
+    while pending and (sum(map(len, groups)) < draws or sum(lengths) < least):
+        lengths.append(len(pending[0].prompt))
+        if groups and (sum(lengths) > most or not fits(lengths)):
+            break
         request = pending[0].request
-        tokens += len(pending[0].prompt)
         groups.append([])
         while pending and pending[0].request == request:
             groups[-1].append(pending.popleft())
-        taken += len(groups[-1])
     return groups

@@ -35,24 +35,19 @@ def rooms(longest: int) -> list[int]:
 
 
 class Block:
-    """Rows of at most `room` tokens; slot `i` is that of `draws[i]`. Its store grows as it must, to `count` rows."""
+    """Rows of at most `room` tokens; slot `i` is that of `draws[i]`."""
 
-    def __init__(self, room: int, count: int) -> None:
-        self.room, self.count = room, count
+    def __init__(self, room: int) -> None:
+        self.room = room
         self.draws: list[Draw] = []
         self.slots: Slots | None = None
 
-    def make_room(self, rows: int, shapes: Layers, *, at_once: bool) -> Slots:
-        """A store of at least so many rows; `at_once`: of all that may come."""
-        old = self.slots
-        if old is not None and old.count >= rows:
-            return old
-        more = self.count if at_once else min(self.count, max(rows, 3 * (0 if old is None else old.count) // 2))
-        self.slots = Slots(shapes, count=more, room=self.room)
+    def resize(self, rows: int, shapes: Layers) -> None:
+        """A store of so many rows, with what the old one has."""
+        old, self.slots = self.slots, Slots(shapes, count=rows, room=self.room)
         if old is not None:
             for mine, theirs in zip(self.slots.stores, old.stores, strict=True):
                 mine[:, : old.count] = theirs
-        return self.slots
 
     def move(self, source: int, target: int, draw: Draw) -> None:
         """Copy a draw's keys and values to another slot."""
@@ -71,10 +66,15 @@ class Block:
 
 
 class Responses:
-    """The blocks, largest first; the rows of a step are those of all blocks, one block after the other."""
+    """The blocks, largest first; the rows of a step are those of all blocks, one block after the other.
 
-    def __init__(self, *, count: int, longest: int) -> None:
-        self.blocks = [Block(room, count) for room in rooms(longest)]
+    Stores grow as they must, up to `count` rows, and go when they are empty; `fixed` ones have that room at once and
+    for good, so that growing never needs an old and a new store side by side.
+    """
+
+    def __init__(self, *, count: int, sizes: Sequence[int], fixed: bool = False) -> None:
+        self.count, self.fixed = count, fixed
+        self.blocks = [Block(room) for room in sizes]
         self.shapes: Layers = {}
 
     def shape(self, layers: Layers) -> None:
@@ -96,7 +96,7 @@ class Responses:
                 coming = [(s, d) for s, d in enumerate(below.draws) if d.stopped is None and not _stays(d, below)]
             self._let_in(block, slots, coming, below)
             block.draws = compacted(slots, block.move)
-            if not block.draws:
+            if not block.draws and not self.fixed:
                 block.slots = None
         return [draw for block in self.blocks for draw in block.draws]
 
@@ -105,14 +105,19 @@ class Responses:
     ) -> None:
         if not coming:
             return
-        count = len(slots) - slots.count(None) + len(coming)
-        room = block.make_room(max(count, len(slots)), self.shapes, at_once=below is None)
+        self._make_room(block, max(len(slots) - slots.count(None) + len(coming), len(slots)), all=below is None)
         for source, draw in coming:
             target = slots.index(None) if None in slots else len(slots)
             slots[target : target + 1] = [draw]
             if below is not None:
                 assert below.slots is not None
-                below.slots.copy(source, target, len(draw.tokens) - 1, to=room)
+                below.slots.copy(source, target, len(draw.tokens) - 1, to=block.slots)
+
+    def _make_room(self, block: Block, rows: int, *, all: bool) -> None:
+        """Of the smallest block, where every response begins, and of fixed ones the whole room is made at once."""
+        have = 0 if block.slots is None else block.slots.count
+        if have < rows:
+            block.resize(self.count if all or self.fixed else min(self.count, max(rows, 3 * have // 2)), self.shapes)
 
 
 def _stays(draw: Draw, block: Block) -> Draw | None:

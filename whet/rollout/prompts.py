@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from whet.rollout.cache import Held
-from whet.rollout.slots import Slots
+from whet.rollout.slots import Slots, token_bytes
 
 PAGE = 8
 """Prompts of one page, at most."""
@@ -47,9 +47,13 @@ class Page:
 
 
 class Prompts:
-    """The pages in use; `lengths` are those of all prompts that may come, which is how pages get their size."""
+    """The pages in use; `lengths` are those of all prompts that may come, which is how pages get their size.
 
-    def __init__(self, lengths: Iterable[int]) -> None:
+    All pages together have at most `budget` bytes.
+    """
+
+    def __init__(self, lengths: Iterable[int], *, budget: int | None = None) -> None:
+        self.budget, self.token_bytes = budget, 0
         self.rooms: list[int] = []
         self.coming: Counter[int] = Counter()
         for length in sorted(lengths, reverse=True):
@@ -68,6 +72,16 @@ class Prompts:
         """The tokens a place has that a prompt of this length gets."""
         return self.rooms[bisect_left(self.rooms, length)]
 
+    def fits(self, lengths: Sequence[int]) -> bool:
+        """Whether prompts of these lengths find a place now."""
+        if self.budget is None:
+            return True
+        wanted = Counter(self.room(length) for length in lengths)
+        for page in self.pages:
+            wanted[page.slots.room] -= page.slots.count - len(page.requests)
+        more = sum(room * max(0, count) for room, count in wanted.items())
+        return self.bytes + more * self.token_bytes <= self.budget
+
     def hold(self, prompts: Sequence[Held], layers: dict[int, tuple[Tensor, Tensor]]) -> None:
         """Copy the prompts into pages, layer by layer; each layer is let go as soon as it is copied."""
         places = [(held, *self._place(held, layers)) for held in prompts]
@@ -81,7 +95,11 @@ class Prompts:
         room = self.room(length)
         page = next((p for p in self.pages if p.slots.room == room and len(p.requests) < p.slots.count), None)
         if page is None:
-            page = Page(slots=Slots(layers, count=min(PAGE, self.coming[room]), room=room))
+            self.token_bytes = token_bytes(layers)
+            count = min(PAGE, self.coming[room])
+            if self.budget is not None:
+                count = min(count, max(1, (self.budget - self.bytes) // (room * self.token_bytes)))
+            page = Page(slots=Slots(layers, count=count, room=room))
             self.pages.append(page)
         self.coming[room] -= 1
         page.requests.append(held.request)

@@ -11,7 +11,6 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,10 +21,10 @@ from whet.errors import NumericsError
 from whet.losses.tokens import head_logits
 from whet.rollout.cache import Cache, Held
 from whet.rollout.config import SamplingConfig
-from whet.rollout.decode import Copies
 from whet.rollout.draw import draw_tokens
 from whet.rollout.draws import Draw, SampleStats, take
-from whet.rollout.shared import Shared
+from whet.rollout.memory import allot
+from whet.rollout.slots import Layers, token_bytes
 from whet.types import Rollout
 
 if TYPE_CHECKING:
@@ -58,7 +57,9 @@ class Batch:
         ends: Callable[[Sequence[int]], bool],
     ) -> None:
         self.decoder, self.sampling, self.vocabulary, self.ends = decoder, sampling, vocabulary, ends
-        self.pending, self.ready = deque(draws), deque[Draw]()
+        # the longest responses first, as far as that is known: one that begins late would be drawn alone at the end
+        self.pending, self.ready = deque(sorted(draws, key=lambda draw: -draw.most)), deque[Draw]()
+        self.draws = tuple(self.pending)
         head = decoder.head
         assert head is not None, "a decoder without a language-model head draws no tokens"
         self.head = head
@@ -66,9 +67,8 @@ class Batch:
         self.cached = decoder.layout == "forest"
         self.least = LEAST_ROWS if self.device.type == "cpu" else 1
         self.capacity = min(sampling.slots, len(draws))
-        rows = max(self.capacity, self.least)
-        self.state = torch.zeros(4, rows, dtype=torch.long, device=self.device)
-        self.cache = _cache(draws, rows=rows, shared=sampling.share_prompts and self.device.type == "cpu")
+        self.state = torch.zeros(4, max(self.capacity, self.least), dtype=torch.long, device=self.device)
+        self.cache: Cache | None = None
         self.rows: list[Draw] = []
         self.stats = SampleStats(slots=self.capacity)
 
@@ -83,7 +83,7 @@ class Batch:
 
     def advance(self) -> list[Draw]:
         """Prefill where more slots are free than draws are ready for them, else one step; returns what ended."""
-        if self.pending and len(self.ready) < self.capacity - self.live:
+        if self.pending and len(self.ready) < self.capacity - self.live and self._fits([len(self.pending[0].prompt)]):
             return self._prefill()
         self._arrange()
         return self._step()
@@ -91,7 +91,7 @@ class Batch:
     def _prefill(self) -> list[Draw]:
         """Run the next prompts once each, up to the token budget, and draw the first token of all their draws."""
         wanted = self.capacity - self.live - len(self.ready)
-        groups = take(self.pending, draws=wanted, least=PREFILL_LEAST, most=PREFILL_TOKENS)
+        groups = take(self.pending, draws=wanted, least=PREFILL_LEAST, most=PREFILL_TOKENS, fits=self._fits)
         hidden, layers = self._prompt_forward([group[0].prompt for group in groups])
         prompts = sum(len(group[0].prompt) for group in groups)
         self.stats = self.stats.plus(prefills=1, prompt_tokens=prompts)
@@ -111,7 +111,25 @@ class Batch:
                 prompts.append(Held(request=group[0].request, start=start, end=end, draws=draws))
             start = end
         if prompts:
-            self.cache.hold(prompts, layers)
+            self._cache(layers).hold(prompts, layers)
+
+    def _fits(self, lengths: Sequence[int]) -> bool:
+        """Whether prompts of these lengths may be held; what the first one needs tells how much room there is."""
+        if self.cache is None:
+            return self.sampling.kv_mib is None or len(lengths) == 1
+        return self.cache.fits(lengths)
+
+    def _cache(self, layers: Layers) -> Cache:
+        """Where keys and values are kept, made when their shapes are known."""
+        if self.cache is None:
+            self.cache, self.capacity = allot(
+                self.draws,
+                sampling=self.sampling,
+                token_bytes=token_bytes(layers),
+                shared=self.sampling.share_prompts and self.device.type == "cpu",
+            )
+            self.stats = replace(self.stats, slots=self.capacity)
+        return self.cache
 
     def _prompt_forward(self, sequences: Sequence[tuple[int, ...]]) -> tuple[Tensor, dict[int, tuple[Tensor, Tensor]]]:
         """Last hidden state of each sequence `[P, h]`, and all keys and values where the model keeps them for us."""
@@ -136,6 +154,8 @@ class Batch:
 
     def _arrange(self) -> None:
         """Free slots go to the draws that wait; the state follows the rows to where the cache wants them."""
+        if self.cache is None:  # every draw has ended with its first token
+            return
         new = [self.ready.popleft() for _ in range(min(len(self.ready), self.capacity - self.live))]
         before = {id(draw): row for row, draw in enumerate(self.rows)}
         self.rows, old = self.cache.arrange(self.rows, new), self.rows
@@ -154,7 +174,7 @@ class Batch:
     def _step(self) -> list[Draw]:
         """Feed every row's last token, draw its next; returns the draws that ended."""
         live = self.rows
-        if not live:
+        if not live or self.cache is None:
             return []
         rows = max(len(live), self.least)
         token, position, seed, index = self.state[:, :rows]
@@ -168,6 +188,7 @@ class Batch:
 
     def _decode(self, live: Sequence[Draw], token: Tensor, position: Tensor, index: Tensor) -> Tensor:
         """Last hidden state of every row `[n, h]` from its newest token and the keys and values that are kept."""
+        assert self.cache is not None
         plan = self.cache.plan(live, position, index)
         out = self.decoder.backbone(input_ids=token[None], position_ids=position[None], plan=plan, use_cache=False)
         idle = token.numel() - len(live)
@@ -213,14 +234,6 @@ class Batch:
             elif len(draw.tokens) == draw.most:
                 draw.stopped = draw.cut
         return drawn
-
-
-def _cache(draws: Sequence[Draw], *, rows: int, shared: bool) -> Cache:
-    """Room for `rows` of the draws; a response's last token is never fed, so it needs none."""
-    if not shared:
-        return Copies(count=rows, room=max((len(draw.prompt) + draw.most - 1 for draw in draws), default=1))
-    lengths = [len(next(group).prompt) for _, group in groupby(draws, key=lambda draw: draw.request)]
-    return Shared(count=rows, room=max(1, max((draw.most - 1 for draw in draws), default=1)), lengths=lengths)
 
 
 def _diverged(draw: Draw, value: float) -> str:

@@ -18,7 +18,7 @@ from torch import Tensor
 from whet.models.flash import FAR, FLASH_DTYPES
 from whet.rollout.cache import Held
 from whet.rollout.draws import Draw
-from whet.rollout.own import Block, Responses
+from whet.rollout.own import Block, Responses, rooms
 from whet.rollout.prompts import Page, Prompts
 
 _kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
@@ -45,18 +45,32 @@ class PrefixPart:
 
 
 class Shared:
-    """Pages of prompts, and blocks of up to `count` responses of at most `room` tokens that follow them."""
+    """Pages of prompts, and blocks of up to `count` responses of at most `longest` tokens that follow them.
 
-    def __init__(self, *, count: int, room: int, lengths: Iterable[int]) -> None:
-        """`lengths` are those of all prompts that may come."""
-        self.prompts = Prompts(lengths)
-        self.own = Responses(count=count, longest=room)
+    `lengths` are those of all prompts that may come. With a `budget`, bytes for prompts, blocks are `sizes` large and
+    never grow.
+    """
+
+    def __init__(
+        self,
+        *,
+        count: int,
+        longest: int,
+        lengths: Iterable[int],
+        sizes: Sequence[int] | None = None,
+        budget: int | None = None,
+    ) -> None:
+        self.prompts = Prompts(lengths, budget=budget)
+        self.own = Responses(count=count, sizes=sizes or rooms(longest), fixed=budget is not None)
         self._rows: list[Draw] = []
         self._parts: tuple[list[PrefixPart], Tensor] | None = None
 
     def hold(self, prompts: Sequence[Held], layers: dict[int, tuple[Tensor, Tensor]]) -> None:
         self.own.shape(layers)
         self.prompts.hold(prompts, layers)
+
+    def fits(self, lengths: Sequence[int]) -> bool:
+        return self.prompts.fits(lengths)
 
     def arrange(self, rows: Sequence[Draw], new: Sequence[Draw]) -> list[Draw]:
         return self.own.arrange(new)
