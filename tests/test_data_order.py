@@ -145,3 +145,19 @@ def test_retargeting_keeps_gaps_in_what_counts() -> None:
     moved = retarget(rollout, (8, 9), task_id="b")
     assert moved.tokens == (8, 9, 2, 3, 4) and moved.mask == (False, False, True, False, True)
     assert moved.source == ("prompt", "prompt", "sampled", "tool", "sampled")
+
+
+def test_an_epochs_order_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many steps it has, in whatever order they are asked for."""
+    made: list[int] = []
+
+    def counted(n: int, *, seed: int, epoch: int) -> list[int]:
+        made.append(epoch)
+        return permutation(n, seed=seed, epoch=epoch)
+
+    monkeypatch.setattr("whet.data.order.permutation", counted)
+    cursor = Cursor(n=10, batch=3, seed=0)
+    seen = [cursor.draws_at(step) for step in range(12)]
+    assert made == [0, 1, 2, 3]
+    assert [Cursor(n=10, batch=3, seed=0).draws_at(step) for step in reversed(range(12))] == seen[::-1]
+    assert cursor.draws_at(0) == seen[0]

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -257,16 +258,17 @@ def pack(trees: Sequence[Tree]) -> TokenBatch:
 
 
 class _Builder:
-    """Lists that grow tree by tree, and become tensors once."""
+    """What grows tree by tree, per segment and per row, and becomes tensors over all tokens at once."""
 
     def __init__(self) -> None:
         self.tokens: list[int] = []
-        self.positions: list[int] = []
-        self.segment: list[int] = []
+        self.start: list[int] = []
+        self.size: list[int] = []
         self.parent: list[int] = []
         self.previous: list[int] = []
-        self.counted: list[int] = []
-        self.row: list[int] = []
+        """The index before each segment's first token."""
+        self.counted: list[np.ndarray] = []
+        """Of each row."""
         self.last: list[int] = []
         self.leaf: list[int] = []
         self.group: list[int] = []
@@ -296,16 +298,16 @@ class _Builder:
 
     def _segment(self, tokens: Sequence[int], *, parent: int, previous: int, start: int) -> tuple[int, int]:
         """Append one segment; returns (segment, index of its last token)."""
-        base, number = len(self.tokens), len(self.parent)
         self.tokens += tokens
-        self.positions += range(start, start + len(tokens))
-        self.segment += [number] * len(tokens)
-        self.previous += [previous, *range(base, base + len(tokens) - 1)][: len(tokens)]
+        self.start.append(start)
+        self.size.append(len(tokens))
+        self.previous.append(previous)
         self.parent.append(parent)
-        return number, len(self.tokens) - 1
+        return len(self.parent) - 1, len(self.tokens) - 1
 
     def _alone(self, rollout: Rollout) -> None:
         assert rollout.tokens, "a rollout has at least one token"
+        assert not rollout.mask[0], "a counted token needs a token before it"
         base = len(self.tokens)
         segment, _ = self._segment(rollout.tokens, parent=-1, previous=-1, start=0)
         self._response(rollout, base, segment, skip=0)
@@ -313,22 +315,18 @@ class _Builder:
     def _child(self, rollout: Rollout, root: int, root_last: int) -> None:
         base, skip = len(self.tokens), rollout.prompt_length
         if not rollout.response:
-            self._ends(root_last, root)
+            self._ends(root_last, root, np.zeros(0, dtype=np.int64))
             return
         segment, _ = self._segment(rollout.response, parent=root, previous=root_last, start=skip)
         self._response(rollout, base, segment, skip=skip)
 
     def _response(self, rollout: Rollout, base: int, segment: int, *, skip: int) -> None:
-        row = len(self.last)
-        where = [base + i - skip for i, counts in enumerate(rollout.mask) if counts]
-        assert not where or self.previous[where[0]] >= 0, "a counted token needs a token before it"
-        self.counted += where
-        self.row += [row] * len(where)
-        self._ends(len(self.tokens) - 1, segment)
+        self._ends(len(self.tokens) - 1, segment, np.flatnonzero(rollout.mask[skip:]) + base)
 
-    def _ends(self, last: int, segment: int) -> None:
+    def _ends(self, last: int, segment: int, counted: np.ndarray) -> None:
         self.last.append(last)
         self.leaf.append(segment)
+        self.counted.append(counted)
 
     def _columns(self, tree: Tree, first: int) -> None:
         rows = len(tree.rollouts)
@@ -358,14 +356,20 @@ class _Builder:
                 assert len(values) == size, f"{axis} column {name!r} is missing for some rows"
             return {name: torch.tensor(values, dtype=torch.float32) for name, values in columns.items()}
 
+        size, start = index(self.size), index(self.start)
+        first = size.cumsum(0) - size
+        place = torch.arange(len(self.tokens))
+        previous = place - 1
+        previous[first] = index(self.previous)
+        counts = index([len(where) for where in self.counted])
         return TokenBatch(
             tokens=index(self.tokens),
-            positions=index(self.positions),
-            segment=index(self.segment),
+            positions=place - (first - start).repeat_interleave(size),
+            segment=torch.arange(len(self.size)).repeat_interleave(size),
             parent=index(self.parent),
-            previous=index(self.previous),
-            counted=index(self.counted),
-            row=index(self.row),
+            previous=previous,
+            counted=torch.from_numpy(np.concatenate([np.zeros(0, dtype=np.int64), *self.counted])),
+            row=torch.arange(len(self.last)).repeat_interleave(counts),
             last=index(self.last),
             leaf=index(self.leaf),
             group=index(self.group),

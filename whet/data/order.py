@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -37,6 +37,7 @@ class Cursor:
     n: int
     batch: int
     seed: int
+    _orders: dict[int, list[int]] = field(default_factory=dict[int, list[int]], init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         assert self.n > 0 and self.batch > 0, "a cursor needs items and a batch size"
@@ -44,8 +45,15 @@ class Cursor:
     def draws_at(self, step: int) -> list[tuple[int, int]]:
         """(item, epoch) of each place in the batch of a step; the epoch tells two draws of one item apart."""
         places = [divmod(place, self.n) for place in range(step * self.batch, (step + 1) * self.batch)]
-        orders = {epoch: permutation(self.n, seed=self.seed, epoch=epoch) for epoch, _ in places}
-        return [(orders[epoch][at], epoch) for epoch, at in places]
+        return [(self._order(epoch)[at], epoch) for epoch, at in places]
+
+    def _order(self, epoch: int) -> list[int]:
+        """An epoch's order, made once for all of its steps."""
+        if epoch not in self._orders:
+            for past in [known for known in self._orders if known != epoch - 1]:
+                del self._orders[past]
+            self._orders[epoch] = permutation(self.n, seed=self.seed, epoch=epoch)
+        return self._orders[epoch]
 
     def batch_at(self, step: int) -> list[int]:
         """The items of a step."""
