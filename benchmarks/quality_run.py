@@ -11,6 +11,7 @@ import json
 import sys
 from pathlib import Path
 
+from benchmarks.machine import environment
 from benchmarks.quality_job import Exam, Job, Stopwatch
 
 SIDES = {"whet": "benchmarks.quality_whet", "trl": "benchmarks.quality_trl"}
@@ -26,7 +27,7 @@ def main(start: str, out: str, fields: str) -> None:
     exam = Exam(Path(start), limit=job.limit)
     watch = Stopwatch(job, exam)
     weights = importlib.import_module(SIDES[job.side]).learn(job, Path(start), watch)
-    found = {**watch.json(), "final": exam.final(weights), "threads": torch.get_num_threads()}
+    found = {**watch.json(), "final": exam.final(weights), "environment": environment(torch.get_num_threads())}
     replace_file(Path(out), (json.dumps(found, indent=1) + "\n").encode())
 
 

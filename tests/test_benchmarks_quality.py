@@ -113,7 +113,7 @@ def test_the_ratio_is_a_median_and_only_where_everyone_got_there() -> None:
     control = run_of("whet", 0, None, reward="coin")
     summary = quality.summary_of([*runs, control])
     assert (summary["ratio"], summary["range"]) == (0.4, [0.25, 0.5]) and quality.verdict(summary)
-    printed = "\n".join(quality.lines_of(summary, before=0.3, target=0.5))
+    printed = "\n".join(quality.lines_of(summary, before={"exam": 0.3, "final": 0.28}, target=0.5))
     assert "median ratio 0.400 (0.250-0.500)" in printed and "did not reach the target" in printed
     assert not quality.verdict(quality.summary_of(runs))  # without a control nothing is shown
     assert not quality.verdict(quality.summary_of([*runs, run_of("whet", 0, 4.0, reward="coin")]))
@@ -166,5 +166,5 @@ def test_one_small_race_from_start_to_table(tmp_path: Path, capsys: pytest.Captu
     quality.main([*asked, "--points", "-1"])
     written = json.loads((tmp_path / "q.json").read_text())
     assert [run["job"]["side"] for run in written["runs"]] == ["whet", "trl", "whet"]
-    assert all(run["crossing"]["steps"] == 2 and run["threads"] == 1 for run in written["runs"])
+    assert all(run["crossing"]["steps"] == 2 and run["environment"]["threads"] == 1 for run in written["runs"])
     assert written["seeds"][0]["ratio"] > 0 and "REACHED the target" in capsys.readouterr().out
