@@ -31,7 +31,7 @@ POINTS = 0.15
 """How far above the start the target lies: two thirds of what sixty steps of the job gain at a rate of 2e-4."""
 RATES: Mapping[str, float] = {"whet": 4e-4, "trl": 4e-4}
 """The learning rates of the five seeds, as `--choose` found them on the seeds of `CHOOSING`."""
-CANDIDATES = (1e-4, 2e-4, 4e-4)
+CANDIDATES = (1e-4, 2e-4, 4e-4, 8e-4)
 CHOOSING = (100,)
 SIDES = ("whet", "trl")
 DEMONSTRATIONS = 3000
@@ -198,7 +198,7 @@ def lines_of(summary: Mapping[str, Any], *, before: Mapping[str, float], target:
             f"median ratio {summary['ratio']:.3f} ({low:.3f}-{high:.3f}): Whet's CPU time over TRL's to the target"
         )
     out.append(
-        f"from pass@1 {before['exam']:.3f} to {target:.3f} on held-out prompts; the final numbers are of other held-out "
+        f"from pass@1 {before['exam']:.3f} to {target:.3f} on held-out prompts; the final numbers are of other "
         f"prompts, on which the start has {before['final']:.3f}"
     )
     if summary["control"] is not None:
