@@ -60,7 +60,7 @@ except Begun:
 """
 
 
-@pytest.mark.parametrize("case", ["dpo", "ppo"])
+@pytest.mark.parametrize("case", ["supervised", "ppo"])
 def test_the_first_step_waits_for_nothing(case: str, tmp_path: Path) -> None:
     command = [sys.executable, "-c", PROGRAM, case, str(tmp_path)]
     environment = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1", "PATH": ""}
