@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from engine_models import asks, tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import MinPLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from whet.rollout import truncate
 from whet.rollout.config import SamplingConfig
+from whet.rollout.draw import draw_tokens
 from whet.rollout.torch_engine import TorchEngine
 
 
@@ -59,7 +64,7 @@ def test_a_flat_row_among_peaked_ones_is_sorted_alone(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(truncate, "_nucleus", watched)
     truncate.threshold(scores, top_p=0.9)
-    assert asked == [(8, 64), (1, 2000)]
+    assert asked == [(8, 64), (1, 1024), (1, 2000)]
 
 
 @pytest.mark.parametrize("cut", [{"top_p": 0.8}, {"top_k": 4}, {"min_p": 0.2}, {"top_k": 9, "top_p": 0.7}], ids=str)
@@ -76,3 +81,22 @@ def test_the_distribution_drawn_from_is_the_enumerated_one(cut: dict[str, float]
             wanted = kept.log_softmax(dim=1).gather(1, torch.tensor(c.tokens)[:, None])[:, 0]
             got = torch.tensor(c.logprobs) - torch.tensor(c.log_mass)
             assert torch.allclose(got, wanted, atol=1e-5, rtol=0)
+
+
+def test_a_large_vocabulary_is_never_sorted_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    sorted_: list[int] = []
+    real = np.sort
+    monkeypatch.setattr(np, "sort", lambda x, **options: (sorted_.append(x.shape[-1]), real(x, **options))[1])
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if "sort" in str(func):
+                sorted_.append(args[0].shape[-1])
+            return func(*args, **(kwargs or {}))
+
+    scores = torch.randn(8, 5000, generator=torch.Generator().manual_seed(0)) * 4
+    seed = torch.arange(8)
+    with Watch():
+        for cut in ({}, {"top_k": 40}, {"top_p": 0.9}, {"top_k": 40, "top_p": 0.9}, {"min_p": 0.1}, {"greedy": True}):
+            draw_tokens(scores, seed, seed, sampling=SamplingConfig.model_validate(cut), vocabulary=5000)
+    assert sorted_ == []

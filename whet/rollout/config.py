@@ -46,6 +46,11 @@ class SamplingConfig(Config):
         description="on a CPU, keep a prompt's keys and values once for all its responses, not once for each; less "
         "memory and time, the same tokens",
     )
+    graphs: bool = Field(
+        default=False,
+        description="on a GPU, record decode steps as CUDA graphs and replay them; for models whose forward never "
+        "waits for the GPU",
+    )
     greedy: bool = Field(
         default=False, description="take the likeliest token, without noise; the smallest id among equals"
     )

@@ -76,6 +76,11 @@ class Copies:
         assert self.slots is not None
         return DecodePlan(self.slots, position[: len(rows)], max(draw.length for draw in rows))
 
+    def static(self, position: Tensor, columns: int) -> DecodePlan:
+        """A step over all rows of `position` that reads the first `columns` of their slots, whatever they hold."""
+        assert self.slots is not None
+        return DecodePlan(self.slots, position, columns)
+
     @property
     def kv_bytes(self) -> int:
         joined = {id(tensor): tensor.nbytes for held in self.prompts.values() for tensor in held.joined}

@@ -16,7 +16,7 @@ class SampleStats:
     `prompt_tokens` went through in `prefills` forwards and `decode_tokens` in `steps` forwards; `idle_rows` of those
     steps were computed for nothing (padding). `sampled_tokens` is what the caller got. `slots` is how many responses
     could be drawn side by side, `kv_bytes` what was allocated for keys and values at most at once, and `kv_read` the
-    bytes of keys and values that the attention of all steps read.
+    bytes of keys and values that the attention of all steps read. `recordings` of steps were made to be replayed.
     """
 
     prompt_tokens: int = 0
@@ -28,6 +28,7 @@ class SampleStats:
     slots: int = 0
     kv_bytes: int = 0
     kv_read: int = 0
+    recordings: int = 0
 
     @property
     def tokens_through_model(self) -> int:

@@ -19,10 +19,12 @@ from torch import Tensor
 from whet.batch import Tree, pack
 from whet.errors import NumericsError
 from whet.losses.tokens import head_logits
-from whet.rollout.cache import Cache, Held
+from whet.rollout.cache import Cache, Held, Reading
 from whet.rollout.config import SamplingConfig
+from whet.rollout.decode import Copies, DecodePlan
 from whet.rollout.draw import draw_tokens
 from whet.rollout.draws import Draw, SampleStats, take
+from whet.rollout.graphs import Capture, Graphs, padded_sizes
 from whet.rollout.memory import allot
 from whet.rollout.slots import Layers, token_bytes
 from whet.types import Rollout
@@ -55,6 +57,7 @@ class Batch:
         sampling: SamplingConfig,
         vocabulary: int,
         ends: Callable[[Sequence[int]], bool],
+        capture: Capture | None = None,
     ) -> None:
         self.decoder, self.sampling, self.vocabulary, self.ends = decoder, sampling, vocabulary, ends
         # the longest responses first, as far as that is known: one that begins late would be drawn alone at the end
@@ -69,6 +72,7 @@ class Batch:
         self.capacity = min(sampling.slots, len(draws))
         self.state = torch.zeros(4, max(self.capacity, self.least), dtype=torch.long, device=self.device)
         self.cache: Cache | None = None
+        self.graphs = None if capture is None else Graphs(capture)
         self.rows: list[Draw] = []
         self.stats = SampleStats(slots=self.capacity)
 
@@ -169,38 +173,57 @@ class Batch:
             places = [row for row, draw in enumerate(self.rows) if id(draw) in fresh]
             columns = [fresh[id(self.rows[row])] for row in places]
             self.state[:, places] = torch.tensor(columns, device=self.device).T
-        self.state[:, count : self.least] = 0
+        self.state[:, count:] = 0  # what pads the rows writes to the front of a free slot
 
     def _step(self) -> list[Draw]:
         """Feed every row's last token, draw its next; returns the draws that ended."""
         live = self.rows
         if not live or self.cache is None:
             return []
-        rows = max(len(live), self.least)
-        token, position, seed, index = self.state[:, :rows]
-        hidden = self._decode(live, token, position, index) if self.cached else self._recompute(live, rows)
-        token.copy_(self._extend(live, self._scores(hidden), seed, index))
+        scores = self._decode(live) if self.cached else self._scores(self._recompute(live))
+        token, _, seed, index = self.state[:, : len(scores)]
+        token.copy_(self._extend(live, scores, seed, index))
         self.state[1::2, : len(live)].add_(1)  # position and index; the rows of padding stay where they are
         ended = [draw for draw in live if draw.stopped is not None]
         for draw in ended:
             self.cache.end(draw)
         return ended
 
-    def _decode(self, live: Sequence[Draw], token: Tensor, position: Tensor, index: Tensor) -> Tensor:
-        """Last hidden state of every row `[n, h]` from its newest token and the keys and values that are kept."""
+    def _decode(self, live: Sequence[Draw]) -> Tensor:
+        """Scores of every row from its newest token and the keys and values that are kept; `[n, V]`, padding too."""
         assert self.cache is not None
-        plan = self.cache.plan(live, position, index)
-        out = self.decoder.backbone(input_ids=token[None], position_ids=position[None], plan=plan, use_cache=False)
-        idle = token.numel() - len(live)
+        rows = max(len(live), self.least)
+        if self.graphs is None or not isinstance(self.cache, Copies):
+            plan = self.cache.plan(live, self.state[1, :rows], self.state[3, :rows])
+            scores = self._forward(plan, rows)
+        else:
+            rows, plan, scores = self._replayed(self.graphs, self.cache, live)
+        idle = rows - len(live)
         self.stats = self.stats.plus(steps=1, decode_tokens=len(live), idle_rows=idle, kv_read=plan.kv_read)
-        return out.last_hidden_state[0]
+        return scores
 
-    def _recompute(self, live: Sequence[Draw], rows: int) -> Tensor:
-        """The same from the whole sequence again: for models whose keys and values are not ours to keep."""
+    def _replayed(self, graphs: Graphs, cache: Copies, live: Sequence[Draw]) -> tuple[int, Reading, Tensor]:
+        longest = max(draw.length for draw in live)
+        rows, columns = padded_sizes(max(len(live), self.least), longest, slots=cache.count, room=cache.room)
+
+        def plan() -> DecodePlan:
+            return cache.static(self.state[1, :rows], columns)
+
+        scores = graphs.run(rows, columns, lambda: self._forward(plan(), rows))
+        self.stats = replace(self.stats, recordings=len(graphs.recorded))
+        return rows, plan(), scores
+
+    def _forward(self, plan: Reading, rows: int) -> Tensor:
+        token, position = self.state[:2, :rows]
+        out = self.decoder.backbone(input_ids=token[None], position_ids=position[None], plan=plan, use_cache=False)
+        return self._scores(out.last_hidden_state[0])
+
+    def _recompute(self, live: Sequence[Draw]) -> Tensor:
+        """Last hidden states `[n, h]` from the whole sequences again: where keys and values are not ours to keep."""
         sequences = [(*draw.prompt, *draw.tokens) for draw in live]
         last, _ = self._prompt_forward(sequences)
         self.stats = self.stats.plus(steps=1, decode_tokens=sum(map(len, sequences)))
-        return torch.cat((last, last.new_zeros(rows - len(live), last.shape[1])))
+        return last
 
     def _scores(self, hidden: Tensor) -> Tensor:
         """Logits over temperature, float32, `[n, V]`."""

@@ -21,7 +21,7 @@ from whet.rollout.draws import Draw
 from whet.rollout.own import Block, Responses, rooms
 from whet.rollout.prompts import Page, Prompts
 
-_kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
 
 
 CALL_BYTES = 1 << 22

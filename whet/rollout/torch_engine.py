@@ -25,6 +25,7 @@ from whet.losses.terms import sum_by_row
 from whet.models.tokenizer import renderer_of
 from whet.rollout.config import SamplingConfig
 from whet.rollout.draws import Draw, SampleStats
+from whet.rollout.graphs import Capture, cuda_capture
 from whet.rollout.noise import seed_of
 from whet.rollout.running import Batch
 from whet.rollout.stops import StopStrings
@@ -47,7 +48,8 @@ class TorchEngine:
 
     Ids from `vocabulary` up (rows of the embedding that no text uses) are never drawn; by default it is what the
     decoder's tokenizer knows. `last` says what the last call did. A response that would leave the model's context, or
-    make more than `max_length` tokens with its prompt, ends there with stopped="overflow".
+    make more than `max_length` tokens with its prompt, ends there with stopped="overflow". `capture` records decode
+    steps where prompts are not shared; by default a GPU does where `sampling.graphs` says so.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class TorchEngine:
         *,
         vocabulary: int | None = None,
         max_length: int | None = None,
+        capture: Capture | None = None,
     ) -> None:
         self.decoder, self.sampling, self.stop_ids = decoder, sampling, frozenset(stop_ids)
         self.embedded = decoder.backbone.get_input_embeddings().weight.shape[0]
@@ -69,6 +72,9 @@ class TorchEngine:
                 f"the tokenizer knows {self.vocabulary} tokens and the model has {self.embedded} embedding rows: every "
                 "token needs a row, so use the tokenizer the model was trained with, or resize the model's embeddings"
             )
+        if capture is None and sampling.graphs and decoder.device.type == "cuda":
+            capture = cuda_capture()
+        self._capture = capture
         self.last = SampleStats()
         self._strings = StopStrings(decoder.tokenizer, sampling.stop) if sampling.stop else None
 
@@ -82,7 +88,14 @@ class TorchEngine:
     def stream(self, requests: Sequence[Request]) -> Iterator[tuple[int, int, Completion]]:
         """(request, draw, completion) as each ends; gradient and training mode are the caller's between two of them."""
         draws = [draw for number, request in enumerate(requests) for draw in self._draws(number, request)]
-        batch = Batch(self.decoder, draws, sampling=self.sampling, vocabulary=self.vocabulary, ends=self._ends)
+        batch = Batch(
+            self.decoder,
+            draws,
+            sampling=self.sampling,
+            vocabulary=self.vocabulary,
+            ends=self._ends,
+            capture=self._capture,
+        )
         self.last = batch.stats
         modules = tuple(self.decoder.modules())
         while not batch.over:

@@ -2,8 +2,8 @@
 
 The order is the field's: temperature, top-k, top-p over what top-k kept, min-p relative to the likeliest token.
 Each cut keeps every score at or above a threshold, so ties stay or go together and the kept set depends on the scores
-alone, never on the order a sort leaves them in. Only rows whose likeliest `WIDTH` tokens do not hold `top_p` are sorted
-as a whole.
+alone, never on the order a sort leaves them in. Rows whose likeliest `WIDTH` tokens do not hold `top_p` are looked at
+again `WIDER` times as wide, and so on: only a nearly flat row is sorted as a whole.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 WIDTH = 64
+WIDER = 16
 SORT_ALL = 1024
 """Up to this many scores, sorting a row costs less than finding its best 64."""
 
@@ -49,7 +50,7 @@ def _nucleus(scores: Tensor, total: Tensor, top_p: float, *, width: int) -> Tens
     open_ended = inside == best.shape[1]
     if best.shape[1] < scores.shape[1] and bool(open_ended.any()):
         rest = scores[open_ended]
-        least[open_ended] = _nucleus(rest, total[open_ended], top_p, width=rest.shape[1])
+        least[open_ended] = _nucleus(rest, total[open_ended], top_p, width=min(WIDER * width, rest.shape[1]))
     return least
 
 
