@@ -75,7 +75,9 @@ class Results:
         self.head = before["head"]
 
     def kept(self, asked: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The row that was measured just so, by all of its sides."""
+        """The row that was measured just so, by all of its sides; none where files differ from their commit."""
+        if str(asked["commit"]).endswith("+"):
+            return None
         same = [row for row in self.rows if row.get("asked") == asked and not row["failed"]]
         return same[0] if same else None
 

@@ -11,14 +11,16 @@
 | trl-continuous | TRL's GRPO with `use_transformers_continuous_batching`                                             |
 | trl-packing    | TRL's SFT with `packing=True` into rows of the longest text (-wide: of twice that), a row at once  |
 
-Where the reference is cached, TRL has `precompute_ref_log_probs=True`. Not there: `use_liger_kernel` (its kernels need
-a GPU), `padding_free` outside packing (flash attention; DPO's is switched off in this version), bfloat16.
+vLLM has the OpenMP library that its documentation says to load where that is installed beside it. Where the reference
+is cached, TRL has `precompute_ref_log_probs=True`. Not there: `use_liger_kernel` (its kernels need a GPU),
+`padding_free` outside packing (flash attention; DPO's is switched off in this version), bfloat16.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from benchmarks.workloads import Workload
@@ -81,11 +83,18 @@ def _vllm(workload: Workload, python: str | None) -> dict[str, Contender]:
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # as many threads as the others, on no core of their own, as the others
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine in the process that is measured
         "VLLM_NO_USAGE_STATS": "1",
+        **_intel_openmp(python),
     }
     return {
         name: Contender(module="benchmarks.vllm_side", setting={"block": block}, python=python, environment=environment)
         for name, block in (("vllm", None), ("vllm-32", 32))
     }
+
+
+def _intel_openmp(python: str) -> dict[str, str]:
+    """The OpenMP library that vLLM's documentation says to load first, where it was installed, set as vLLM sets it."""
+    library = Path(python).parent.parent / "lib" / "libiomp5.so"
+    return {"LD_PRELOAD": str(library), "KMP_BLOCKTIME": "5", "KMP_TPAUSE": "0"} if library.exists() else {}
 
 
 def kv_gib(workload: Workload) -> int:

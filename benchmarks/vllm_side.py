@@ -42,6 +42,7 @@ def work(workload: Workload, folder: Path, clock: Clock, setting: Mapping[str, A
         {
             "version": vllm.__version__,
             "threads": torch.get_num_threads(),
+            "preloaded": os.environ.get("LD_PRELOAD", "nothing").rpartition("/")[2],
             "block": config.cache_config.block_size,
             "prefix caching": config.cache_config.enable_prefix_caching,
             "max_num_seqs": config.scheduler_config.max_num_seqs,

@@ -15,6 +15,7 @@ from benchmarks.__main__ import main
 from benchmarks.contenders import VLLM_MISSING, Contender, contenders
 from benchmarks.duel import Outcome, duel
 from benchmarks.goals import goals, judged
+from benchmarks.machine import environment
 from benchmarks.side import workload_from
 from benchmarks.workloads import Workload, workloads
 
@@ -147,6 +148,7 @@ def test_the_command_prints_a_table_writes_json_and_goes_on_where_it_was_cut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(material, "make", lambda workload, folder: None)
+    monkeypatch.setattr("benchmarks.__main__.environment", lambda threads: environment(threads) | {"commit": "abc"})
     asked = ["--small", "--rounds", "1", "--warmups", "0", "--out", str(tmp_path / "b.json"), "--logs", str(tmp_path)]
     assert main(["dpo-live", *asked, "--slots", "10"], cast=fakes) == 0
     assert main(["dpo-live", "sft-equal", *asked, "--slots", "10", "--peers", "trl,trl-micro"], cast=fakes) == 0
@@ -171,6 +173,8 @@ def test_a_row_is_measured_again_where_it_failed_or_anything_was_otherwise() -> 
     results.rows = [{"asked": same, "failed": {}, "name": "sft"}]
     assert results.kept(dict(same)) is results.rows[0]
     assert results.kept({**same, "commit": "abd"}) is None
+    results.rows.append({"asked": {**same, "commit": "abc+"}, "failed": {}, "name": "sft"})
+    assert results.kept({**same, "commit": "abc+"}) is None
     results.rows[0]["failed"] = {"trl": "no"}
     assert results.kept(same) is None
 
