@@ -12,14 +12,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.model_folders import write_model
 from whet.models.config import ModelConfig
 from whet.models.io import load_policy, save
-from whet.models.linear import OneDnnLinear, use_onednn
+from whet.models.linear import LEAST_SIZE, OneDnnLinear, use_onednn
 
 
 def both(bias: bool = True, k: int = 24, n: int = 40) -> tuple[nn.Linear, nn.Linear]:
     torch.manual_seed(0)
     plain = nn.Linear(k, n, bias=bias)
     fast = copy.deepcopy(plain)
-    use_onednn(fast)
+    use_onednn(fast, least=0)
     assert isinstance(fast, OneDnnLinear)
     return plain, fast
 
@@ -69,7 +69,9 @@ def test_subclasses_of_linear_keep_their_own_product() -> None:
     class Own(nn.Linear):
         pass
 
-    assert type(use_onednn(Own(2, 2))) is Own
+    layer = Own(2, 2)
+    use_onednn(layer, least=0)
+    assert type(layer) is Own
 
 
 def test_torchs_counter_sees_every_product() -> None:
@@ -80,11 +82,12 @@ def test_torchs_counter_sees_every_product() -> None:
 
 
 def test_loading_uses_them_unless_told_otherwise(tmp_path) -> None:
-    folder = write_model(tmp_path / "model")
+    folder = write_model(tmp_path / "model", intermediate_size=LEAST_SIZE // 32)
     fast, simple = (load_policy(ModelConfig(path=str(folder), linear=how)) for how in ("fast", "simple"))
-    kinds = [{type(m) for m in decoder.hf.modules() if isinstance(m, nn.Linear)} for decoder in (fast, simple)]
-    assert kinds == [{OneDnnLinear}, {nn.Linear}]
+    large = [{type(layer.mlp.up_proj) for layer in decoder.backbone.layers} for decoder in (fast, simple)]
+    assert large == [{OneDnnLinear}, {nn.Linear}]
+    assert type(fast.backbone.layers[0].self_attn.q_proj) is nn.Linear, "too small to earn back a kernel"
     save(fast, tmp_path / "again")
     again = load_policy(ModelConfig(path=str(tmp_path / "again")))
     assert again.fingerprint() == simple.fingerprint()
-    assert {type(m) for m in fast.frozen_copy().hf.modules() if isinstance(m, nn.Linear)} == {OneDnnLinear}
+    assert type(fast.frozen_copy().backbone.layers[1].mlp.up_proj) is OneDnnLinear

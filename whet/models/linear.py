@@ -19,16 +19,17 @@ from torch.utils.flop_counter import register_flop_formula
 
 LEAST_ROWS = 2
 """One row alone is a matrix-vector product, which the plain form does as well."""
+LEAST_SIZE = 1 << 16
+"""A kernel is built for every new number of rows, half a millisecond that smaller weights do not earn back."""
 
 
 class OneDnnLinear(nn.Linear):
     """`nn.Linear` whose float32 products on a CPU go through oneDNN; anything else is computed as ever.
 
-    >>> layer = nn.Linear(3, 2)
-    >>> fast = use_onednn(nn.Sequential(layer))[0]
+    >>> layer = OneDnnLinear(3, 2)
     >>> x = torch.ones(4, 3)
-    >>> fast is layer, torch.allclose(fast(x), nn.functional.linear(x, layer.weight, layer.bias))
-    (True, True)
+    >>> torch.allclose(layer(x), nn.functional.linear(x, layer.weight, layer.bias))
+    True
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -39,16 +40,14 @@ class OneDnnLinear(nn.Linear):
         return product(input, self.weight, self.bias)
 
 
-def use_onednn(model: nn.Module) -> nn.Module:
-    """Turn every plain `nn.Linear` of a model into one that goes through oneDNN, where this torch has it; in place.
-
-    Names, parameters and what is saved stay as they are.
+def use_onednn(model: nn.Module, *, least: int = LEAST_SIZE) -> None:
+    """Turn a model's plain `nn.Linear` of `least` weights or more into ones that go through oneDNN, where this torch
+    has it; in place. Names, parameters and what is saved stay as they are.
     """
     if torch.backends.mkldnn.is_available():
         for module in model.modules():
-            if type(module) is nn.Linear:
+            if type(module) is nn.Linear and module.weight.numel() >= least:
                 module.__class__ = OneDnnLinear
-    return model
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
