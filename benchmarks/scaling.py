@@ -150,7 +150,9 @@ def model_of(name: str) -> Decoder:
         tie_word_embeddings=False,
         **form,
     )
-    model = Decoder(use_onednn(LlamaForCausalLM(config)))
+    llama = LlamaForCausalLM(config)
+    use_onednn(llama)
+    model = Decoder(llama)
     model.layout, model.layout_reason = "forest", "made for it"
     return model
 
