@@ -9,7 +9,7 @@ import pytest
 import torch
 from engine_models import FAMILIES, ask, asks, tiny
 
-from whet.rollout import own, prompts, shared
+from whet.rollout import own, prompts, running, shared
 from whet.rollout.config import SamplingConfig
 from whet.rollout.draws import Draw, SampleStats
 from whet.rollout.running import Batch
@@ -119,6 +119,25 @@ def test_blocks_hold_no_more_room_than_their_rows_needed() -> None:
     assert stats.kv_bytes < token * (64 * 32 + 30 * 59)
 
 
+def test_an_empty_block_gives_its_room_back() -> None:
+    engine = TorchEngine(tiny(), SamplingConfig(max_new_tokens=51), ())
+    engine.sample([ask((3,) * 10, "t", n=8)])
+    # all rows outgrow the first block, of 32 tokens, in one step, and are copied into the second
+    assert engine.last.kv_bytes == 2 * 2 * 2 * 8 * 4 * (10 + 8 * 32 + 8 * 50)
+    rows: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        plain = own.Responses.arrange
+
+        def watched(self: own.Responses, new: Any) -> Any:
+            arranged = plain(self, new)
+            rows.append(self.bytes)
+            return arranged
+
+        patch.setattr(own.Responses, "arrange", watched)
+        engine.sample([ask((3,) * 10, "t", n=8)])
+    assert set(rows) == {2 * 2 * 2 * 8 * 4 * 8 * 32, 2 * 2 * 2 * 8 * 4 * 8 * 50}
+
+
 def test_no_slot_is_idle_while_a_draw_waits() -> None:
     plain = Batch._step
 
@@ -129,6 +148,7 @@ def test_no_slot_is_idle_while_a_draw_waits() -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Batch, "_step", watched)
+        patch.setattr(running, "PREFILL_LEAST", 0)  # one prompt at a time, where it has draws for all free slots
         for share in (True, False):
             _, stats = drawn(tiny(), asks(40), slots=16, share_prompts=share)
             assert stats.idle_rows < 0.05 * stats.decode_tokens

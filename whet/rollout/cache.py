@@ -59,7 +59,7 @@ class Cache(Protocol):
 
     @property
     def kv_bytes(self) -> int:
-        """What is allocated now."""
+        """The most that was allocated until now."""
         ...
 
 

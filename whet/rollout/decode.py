@@ -36,6 +36,7 @@ class Copies:
         self.count, self.room = count, room
         self.slots: Slots | None = None
         self.prompts: dict[int, _Joined] = {}
+        self.most_bytes = 0
 
     def hold(self, prompts: Sequence[Held], layers: dict[int, tuple[Tensor, Tensor]]) -> None:
         if self.slots is None:
@@ -44,6 +45,8 @@ class Copies:
         layers.clear()
         for held in prompts:
             self.prompts[held.request] = _Joined(joined=joined, start=held.start, end=held.end, waiting=held.draws)
+        waiting = {id(tensor): tensor.nbytes for held in self.prompts.values() for tensor in held.joined}
+        self.most_bytes = max(self.most_bytes, self.slots.bytes + sum(waiting.values()))
 
     def fits(self, lengths: Sequence[int]) -> bool:
         return True
@@ -83,8 +86,7 @@ class Copies:
 
     @property
     def kv_bytes(self) -> int:
-        joined = {id(tensor): tensor.nbytes for held in self.prompts.values() for tensor in held.joined}
-        return sum(joined.values()) + (0 if self.slots is None else self.slots.bytes)
+        return self.most_bytes
 
 
 class DecodePlan:

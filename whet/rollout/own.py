@@ -76,6 +76,7 @@ class Responses:
         self.count, self.fixed = count, fixed
         self.blocks = [Block(room) for room in sizes]
         self.shapes: Layers = {}
+        self.most_bytes = 0
 
     def shape(self, layers: Layers) -> None:
         """Learn the shapes from the keys and values of any tokens."""
@@ -118,6 +119,8 @@ class Responses:
         have = 0 if block.slots is None else block.slots.count
         if have < rows:
             block.resize(self.count if all or self.fixed else min(self.count, max(rows, 3 * have // 2)), self.shapes)
+            # an old store is there until the new one has its rows
+            self.most_bytes = max(self.most_bytes, self.bytes + have * block.room * block.token_bytes)
 
 
 def _stays(draw: Draw, block: Block) -> Draw | None:

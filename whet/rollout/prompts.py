@@ -61,6 +61,7 @@ class Prompts:
                 self.rooms.insert(0, length)
             self.coming[self.rooms[0]] += 1
         self.pages: list[Page] = []
+        self.most_bytes = 0
         self.page_of: dict[int, Page] = {}
         self.draws: dict[int, int] = {}
 
@@ -101,6 +102,7 @@ class Prompts:
                 count = min(count, max(1, (self.budget - self.bytes) // (room * self.token_bytes)))
             page = Page(slots=Slots(layers, count=count, room=room))
             self.pages.append(page)
+            self.most_bytes = max(self.most_bytes, self.bytes)
         self.coming[room] -= 1
         page.requests.append(held.request)
         page.lengths.append(length)

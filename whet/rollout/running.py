@@ -163,9 +163,9 @@ class Batch:
         new = [self.ready.popleft() for _ in range(min(len(self.ready), self.capacity - self.live))]
         before = {id(draw): row for row, draw in enumerate(self.rows)}
         self.rows, old = self.cache.arrange(self.rows, new), self.rows
+        self.stats = replace(self.stats, kv_bytes=max(self.stats.kv_bytes, self.cache.kv_bytes))
         if self.rows == old:
             return
-        self.stats = replace(self.stats, kv_bytes=max(self.stats.kv_bytes, self.cache.kv_bytes))
         count = len(self.rows)
         self.state[:, :count] = self.state[:, [before.get(id(draw), 0) for draw in self.rows]]
         if new:

@@ -94,7 +94,7 @@ class Shared:
 
     @property
     def kv_bytes(self) -> int:
-        return self.prompts.bytes + self.own.bytes
+        return self.prompts.most_bytes + self.own.most_bytes
 
 
 def prefix_parts(requests: Sequence[int], prompts: Prompts, device: torch.device) -> tuple[list[PrefixPart], Tensor]:
