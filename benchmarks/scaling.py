@@ -6,7 +6,8 @@
 A step is sampling (one prefill a prompt, then one token a response at a time) and one GRPO update. Counts come first
 and are the same on every machine: tokens through the model, operations linear in them, operations of attention, the
 most bytes kept for backward. Processor time comes second, the median of `--rounds`. Under each row stand the straight
-lines through its points, cost = a + b · what grows, with the largest deviation of a point from its line.
+lines through its points, cost = a + b · what grows, with the largest deviation of a point from its line; attention is
+quadratic in the length, so processor time is also held against the operations, attention's among them.
 """
 
 from __future__ import annotations

@@ -60,7 +60,11 @@ def _lines(name: str, cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
     if grows == "tokens":
         kinds["linear operations"] = [cell["update"]["linear"] for cell in cells]
         kinds["CPU seconds of the update"] = [cell["update_cpu"] for cell in cells]
-    return {f"{kind} over {grows}": asdict(line(x, y)) for kind, y in kinds.items() if all(y)}
+    found = {f"{kind} over {grows}": asdict(line(x, y)) for kind, y in kinds.items() if all(y)}
+    if name == "budget" or not all(kinds["CPU seconds of the update"]):
+        return found
+    work = [(cell["update"]["linear"] + cell["update"]["attention"]) / GIGA for cell in cells]  # attention is quadratic
+    return found | {"CPU seconds of the update over operations": asdict(line(work, kinds["CPU seconds of the update"]))}
 
 
 def lines_of(row: dict[str, Any]) -> list[str]:
