@@ -16,6 +16,7 @@ from whet.errors import RewardError
 from whet.journal import Journal
 from whet.rewards.combine import Combined, Weighted
 from whet.rewards.config import RewardConfig
+from whet.rewards.deadline import Caller
 from whet.rewards.functions import function_reward
 from whet.rundir import RunDir
 from whet.train.scores import Journaled
@@ -183,6 +184,31 @@ def test_ctrl_c_in_the_sampling_cancels_what_began() -> None:
     with pytest.raises(KeyboardInterrupt):
         scored(Scripted(before), combined(waits))
     assert ended.wait(PATIENCE) and early_threads() == []
+
+
+def test_a_cancellation_just_as_a_call_ends_is_not_lost() -> None:
+    """Else what began early, and the run's end with it, would wait for the slowest reward."""
+    called = threading.Event()
+
+    class Slow:
+        def __await__(self) -> Any:
+            return asyncio.sleep(PATIENCE).__await__()
+
+    def function() -> Slow:
+        called.set()
+        return Slow()
+
+    async def main() -> None:
+        task = asyncio.create_task(Caller().call(function, seconds=PATIENCE))
+        await asyncio.sleep(0)
+        called.wait(PATIENCE)
+        time.sleep(0.05)  # the loop stands still: it has not yet seen that the call has returned
+        await asyncio.sleep(0)
+        task.cancel()
+        done, _ = await asyncio.wait({task}, timeout=PATIENCE / 2)
+        assert done and task.cancelled()
+
+    asyncio.run(main())
 
 
 def test_what_the_journal_has_is_not_begun(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,12 @@ import pytest
 import tiny
 import torch
 from loop_cases import CASES, Case, drive, save_tiny_model
+from torch import nn
 
 from whet.batch import Tree, pack
 from whet.errors import ConfigError, Interrupted
+from whet.models.config import LoraConfig
+from whet.models.lora import add_adapter, load_adapter
 from whet.models.policy import Decoder
 from whet.rundir import RunDir
 from whet.train.config import OfflineConfig
@@ -154,6 +158,23 @@ def test_anything_a_value_follows_from_is_in_the_key() -> None:
     assert before == identity(Reference(model=tiny.decoder(1))) != identity(Reference(model=tiny.decoder(2)))
     decoder.config.rope_theta = 5.0
     assert identity(Reference(model=decoder)) != before
+
+
+def test_how_much_an_adapter_adds_is_in_the_key_unless_it_is_off(tmp_path: Path) -> None:
+    """An edited folder has the same weights, rank and alpha, and says something else."""
+    adapted = add_adapter(tiny.decoder(1), LoraConfig(rank=2, targets=("q_proj", "v_proj")), seed=0)
+    nn.init.ones_(next(p for name, p in adapted.named_parameters() if "lora_B" in name))
+    adapted.adapter.save_pretrained(tmp_path)
+    place, batch = tmp_path / "adapter_config.json", pack(tiny.pair_trees(3))
+    options = json.loads(place.read_text())
+    on, off, said = set[str](), set[str](), set[float]()
+    for changed in ({}, {"use_rslora": True}, {"alpha_pattern": {"q_proj": 1}}, {"lora_alpha": 8}):
+        place.write_text(json.dumps(options | changed))
+        decoder = load_adapter(tiny.decoder(1), str(tmp_path))
+        on.add(identity(Reference(model=decoder)))
+        off.add(identity(Reference(model=decoder, adapter_off=True)))
+        said.add(float(token_column(Reference(model=decoder), batch, "logprobs", budget=BUDGET).sum()))
+    assert (len(on), len(off), len(said)) == (4, 1, 4) and not on & off
 
 
 def test_a_stop_asked_for_between_two_parts_keeps_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,7 +43,11 @@ TENSORS = [
     torch.tensor([[1.5], [2.5]], dtype=torch.bfloat16),
     torch.tensor([7], dtype=torch.int32),
     torch.arange(6.0).view(2, 3).t(),
+    torch.arange(2).as_strided((1,), (0,)),
+    torch.tensor([3]).expand(4),
+    torch.zeros(2, 0),
 ]
+"""Also of one number with a stride of 0, which `view` does not take for contiguous bytes though it is."""
 
 
 def test_what_arrives_is_what_left(monkeypatch):

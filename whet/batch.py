@@ -100,14 +100,11 @@ class TokenBatch:
     def to(self, device: torch.device | str) -> TokenBatch:
         """The same batch on another device, in one copy that is not waited for."""
         fields = {name: getattr(self, name) for name in self.__slots__}
-        names = [(n, k) for n, v in fields.items() for k in ([None] if isinstance(v, Tensor) else v)]
-        there = ship([fields[n] if k is None else fields[n][k] for n, k in names], device)
-        moved: dict[str, Any] = {n: {} for n, v in fields.items() if not isinstance(v, Tensor)}
-        for (name, key), tensor in zip(names, there, strict=True):
-            if key is None:
-                moved[name] = tensor
-            else:
-                moved[name][key] = tensor
+        flat = [x for value in fields.values() for x in ([value] if isinstance(value, Tensor) else value.values())]
+        there = iter(ship(flat, device))
+        moved: dict[str, Any] = {
+            n: next(there) if isinstance(v, Tensor) else {k: next(there) for k in v} for n, v in fields.items()
+        }
         return TokenBatch(**moved)
 
     def take(self, rows: Tensor) -> TokenBatch:
@@ -265,10 +262,8 @@ class _Builder:
         self.start: list[int] = []
         self.size: list[int] = []
         self.parent: list[int] = []
-        self.previous: list[int] = []
-        """The index before each segment's first token."""
-        self.counted: list[np.ndarray] = []
-        """Of each row."""
+        self.previous: list[int] = []  # the index before each segment's first token
+        self.counted: list[np.ndarray] = []  # of each row
         self.last: list[int] = []
         self.leaf: list[int] = []
         self.group: list[int] = []

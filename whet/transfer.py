@@ -41,9 +41,11 @@ def _over(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
         end += -(-tensor.nbytes // ALIGNMENT) * ALIGNMENT
     buffer = torch.empty(end, dtype=torch.uint8, pin_memory=device.type == "cuda" and torch.cuda.is_available())
     for tensor, start in zip(tensors, starts, strict=True):
-        buffer[start : start + tensor.nbytes] = tensor.detach().contiguous().flatten().view(torch.uint8)
+        _at(buffer, start, tensor).copy_(tensor.detach())
     there = buffer.to(device, non_blocking=True)
-    return [
-        there[start : start + tensor.nbytes].view(tensor.dtype).view(tensor.shape)
-        for tensor, start in zip(tensors, starts, strict=True)
-    ]
+    return [_at(there, start, tensor) for tensor, start in zip(tensors, starts, strict=True)]
+
+
+def _at(buffer: Tensor, start: int, tensor: Tensor) -> Tensor:
+    """The bytes from `start` on as a tensor of that one's type and shape."""
+    return buffer[start : start + tensor.nbytes].view(tensor.dtype).view(tensor.shape)

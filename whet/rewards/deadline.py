@@ -88,7 +88,9 @@ def _in_thread(function: Callable[[], Any], seconds: float) -> Future[tuple[bool
 
 async def _within(done: Future[tuple[bool, Any]], seconds: float) -> Any:
     try:
-        ok, result = await asyncio.wait_for(asyncio.wrap_future(done), max(seconds, 0.0))
+        # not `wait_for`, which before Python 3.12 loses a cancellation that comes just as what it waits for ends
+        async with asyncio.timeout(max(seconds, 0.0)):
+            ok, result = await asyncio.wrap_future(done)
     except TimeoutError:
         faulthandler.cancel_dump_traceback_later()  # this process runs its own code, and may need long to save
         raise Overdue from None

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
@@ -145,15 +145,19 @@ class OfflineReference:
 
 
 def identity(reference: Reference) -> str:
-    """What a reference's numbers follow from, as one hash: its weights, its configuration, and its adapter if on."""
+    """What a reference's numbers follow from, as one hash: its weights, its configuration, and its adapter if on.
+
+    How much an adapter adds follows from several of its options, so it is read off its layers.
+    """
     decoder = reference.model
     form = {k: v for k, v in decoder.config.to_dict().items() if k not in ASIDE}
-    adapter: Mapping[str, Any] = {} if decoder.adapter is None or reference.adapter_off else decoder.adapter.peft_config
+    adapted = decoder.adapter is not None and not reference.adapter_off
+    layers = [(name, m) for name, m in decoder.hf.named_modules() if adapted and hasattr(m, "lora_A")]
     words = [
         FORM,
         decoder.fingerprint(adapter=not reference.adapter_off),
         json.dumps(form, sort_keys=True, default=str),
-        *(f"{name} r={one.r} alpha={one.lora_alpha}" for name, one in sorted(adapter.items())),
+        *(f"{name} {layer.scaling}" for name, layer in layers),
     ]
     return hashlib.sha256("\n".join(words).encode()).hexdigest()
 
