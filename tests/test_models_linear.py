@@ -65,6 +65,21 @@ def test_frozen_weights_get_no_gradient() -> None:
     assert x.grad is not None and fast.weight.grad is None
 
 
+def test_a_frozen_weight_keeps_no_input_for_the_backward() -> None:
+    """Below an adapter, or where only heads train, the inputs of all other layers would stay in memory for nothing."""
+    kept: list[torch.Size] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.append(tensor.shape)
+        return tensor
+
+    for layer in both():
+        layer.requires_grad_(False)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            layer(torch.randn(5, 24, requires_grad=True))
+    assert set(kept) <= {torch.Size((40, 24)), torch.Size((24, 40))} and len(kept) == 2
+
+
 def test_subclasses_of_linear_keep_their_own_product() -> None:
     class Own(nn.Linear):
         pass

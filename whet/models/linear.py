@@ -72,7 +72,7 @@ def _fits(x: Tensor, weight: Tensor) -> bool:
 class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, weight)
+        ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, weight)
         return product(x, weight, bias)
 
     @staticmethod
@@ -83,6 +83,6 @@ class _Product(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         to_x, to_weight, to_bias = ctx.needs_input_grad
         grad = grads[0].reshape(-1, weight.shape[0])
-        grad_x = product(grad, weight.t(), None).view(x.shape) if to_x else None
+        grad_x = product(grad, weight.t(), None).view(*grads[0].shape[:-1], -1) if to_x else None
         grad_weight = grad.t() @ x.reshape(-1, weight.shape[1]) if to_weight else None
         return grad_x, grad_weight, grad.sum(dim=0) if to_bias else None
