@@ -56,6 +56,17 @@ def test_heads_read_where_the_batch_says(layout):
     assert views.batch is b and set(views.token) == {"value"}
 
 
+def test_heads_of_narrow_models_give_all_digits_of_float32():
+    model, b = decoder().to(torch.bfloat16), batch()
+    views, hidden = model(b, frozenset({"score", "value"})), model.hidden(b).double()
+    score, value = (model.heads[name].weight[0].double() for name in ("score", "value"))
+    torch.testing.assert_close(views.response["score"].double(), hidden[b.last] @ score, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(views.token["value"].double(), hidden[b.sources] @ value, rtol=1e-5, atol=1e-7)
+    assert views.response["score"].dtype == torch.float32
+    (views.response["score"].sum() + views.token["value"].sum()).backward()
+    assert model.heads["score"].weight.grad.dtype == torch.bfloat16
+
+
 def test_statistics_and_temperature():
     model, other, b = decoder(), prove(Decoder(tiny("llama", seed=3))), batch()
     views = model(b, frozenset({"logprobs", "entropy", "forward_kl"}), temperature=0.7, other=other)

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from whet.batch import TokenBatch
@@ -206,7 +207,10 @@ class Decoder(nn.Module):
                 f"this model has no {name} head, so it cannot give {output}; load it with load_"
                 f"{'value' if name == 'value' else 'reward'}"
             )
-        return self.heads[name](hidden).squeeze(-1).float()
+        head: Any = self.heads[name]
+        wide = torch.promote_types(hidden.dtype, torch.float32)  # a bfloat16 score has three digits: close ones tie
+        bias = None if head.bias is None else head.bias.to(wide)
+        return F.linear(hidden.to(wide), head.weight.to(wide), bias).squeeze(-1)
 
     @contextmanager
     def adapter_off(self) -> Iterator[Decoder]:
