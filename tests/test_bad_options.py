@@ -67,6 +67,10 @@ def whet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
             (*GRPO, "reward=lab:math", "rewards.0.floor=1", "rewards.0.deadline=2"),
             ["rewards.0.deadline, rewards.0.floor are given, but lab:math is no function, which alone has them"],
         ),
+        (
+            (*GRPO, "reward=lab:math", "sampling.kv_mib=64", "model.layout=padded"),
+            ["sampling.kv_mib is 64, but with layout=padded a sampler keeps no keys", "leave sampling.kv_mib out"],
+        ),
         ((*GRPO, "reward=lab:math", "rewards.0.weight=0"), ["rewards.0.weight is 0, so every answer is worth the"]),
         (
             (*GRPO, "reward=model:runs/r", "rewards.0.options={end_cut: 1}"),

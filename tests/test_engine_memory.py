@@ -8,7 +8,7 @@ import pytest
 from engine_models import ask, asks, tiny
 
 from whet.errors import ConfigError
-from whet.rollout import memory, own, shared
+from whet.rollout import memory, own
 from whet.rollout.config import SamplingConfig
 from whet.rollout.draws import SampleStats
 from whet.rollout.running import Batch
@@ -36,7 +36,7 @@ def kib(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(own, "SHORT", 4)
 
 
-@pytest.mark.parametrize("share, given, slots", [(True, 10, 1), (True, 40, 6), (True, 900, 47), (False, 40, 5)])
+@pytest.mark.parametrize("share, given, slots", [(True, 10, 1), (True, 40, 6), (True, 900, 47), (False, 40, 3)])
 def test_slots_are_as_many_as_fit(
     share: bool, given: int, slots: int, kib: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -46,7 +46,7 @@ def test_slots_are_as_many_as_fit(
 
     def watched(batch: Batch) -> Any:
         ended = advance(batch)
-        if isinstance(batch.cache, shared.Shared):
+        if batch.cache is not None:
             held.append(batch.cache.kv_bytes)
         return ended
 
@@ -58,10 +58,37 @@ def test_slots_are_as_many_as_fit(
 
 
 def test_no_room_for_one_response_is_said_in_a_sentence(kib: None) -> None:
-    said = r"kv_mib is 9, .* a prompt of 20 tokens and a response of up to 20 need 10 MiB"
-    for share in (True, False):
+    for share, need in ((True, 10), (False, 15)):  # a copy stands beside the prompt that it is of
+        said = rf"kv_mib is 9, .* a prompt of 20 tokens and a response of up to 20 need {need} MiB"
         with pytest.raises(ConfigError, match=said):
             drawn([ask((3,) * 20, "t", 4)], stops=(), kv_mib=9, share_prompts=share)
+
+
+def test_a_page_takes_no_room_that_was_promised_to_another_prompt(kib: None) -> None:
+    # lengths of several pages in one prefill, and a first one of which more are to come
+    sizes = [(2, 2), (7, 1), (40, 1), (15, 2), (40, 1), (1, 1), (63, 1), (40, 2), (7, 1)]
+    requests = [ask((3,) * length, f"t{i}", draws) for i, (length, draws) in enumerate(sizes)]
+    ours, stats = drawn(requests, stops=(), max_new_tokens=2, slots=1, kv_mib=24)
+    assert stats.prefills < len(requests)
+    assert stats.kv_bytes <= 24 << 10
+    assert tokens(ours) == tokens(drawn(requests, stops=(), max_new_tokens=2)[0])
+
+
+def test_prompts_that_wait_beside_the_slots_are_counted(kib: None) -> None:
+    requests = [ask((3,) * 40, f"t{i}", 1 + i % 3) for i in range(9)]
+    ours, stats = drawn(requests, stops=(), max_new_tokens=3, share_prompts=False, kv_mib=42)
+    # 168 tokens: three slots of 42, and one prompt of 40 at a time beside them
+    assert stats.slots == 3
+    assert stats.kv_bytes == (3 * 42 + 40) * 256
+    assert tokens(ours) == tokens(drawn(requests, stops=(), max_new_tokens=3)[0])
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_a_budget_without_keys_and_values_is_refused(share: bool) -> None:
+    sampling = SamplingConfig(kv_mib=1, share_prompts=share)
+    with pytest.raises(ConfigError, match=r"kv_mib is 1, but with layout=padded .* leave sampling.kv_mib out"):
+        TorchEngine(tiny(layout="padded"), sampling, STOPS)
+    TorchEngine(tiny(), sampling, STOPS)
 
 
 def test_the_longest_responses_begin_first() -> None:

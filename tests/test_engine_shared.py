@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from engine_models import FAMILIES, ask, asks, tiny
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from whet.rollout import own, prompts, running, shared
 from whet.rollout.config import SamplingConfig
@@ -54,6 +55,33 @@ def test_it_is_as_exact_in_double_precision(many_blocks: None) -> None:
     for a, b in zip((c for group in ours for c in group), (c for group in theirs for c in group), strict=True):
         assert a.tokens == b.tokens
         assert a.logprobs == pytest.approx(b.logprobs, abs=1e-6)
+
+
+class FusedCalls(TorchDispatchMode):
+    """Counts the calls of fused attention kernels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += "scaled_dot_product" in str(func)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("share", [True, False])
+@pytest.mark.parametrize("family", ["llama", "mistral"])
+def test_simple_attention_is_simple_in_every_step(family: str, share: bool, many_blocks: None) -> None:
+    fast, simple = tiny(family), tiny(family)
+    simple.attention = "simple"
+    requests = asks(6, n=4)
+    theirs = drawn(fast, requests, slots=7, share_prompts=share)[0]
+    with FusedCalls() as calls:
+        ours = drawn(simple, requests, slots=7, share_prompts=share)[0]
+    assert calls.count == 0
+    for a, b in zip((c for group in ours for c in group), (c for group in theirs for c in group), strict=True):
+        assert a.tokens == b.tokens
+        assert a.logprobs == pytest.approx(b.logprobs, abs=1e-5)
 
 
 def test_prompts_are_read_and_kept_once_per_group() -> None:

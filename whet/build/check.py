@@ -189,6 +189,8 @@ def _online(config: LoopConfig) -> Iterator[str]:
         )
     if config.sampling.greedy:
         yield "sampling.greedy draws the same response every time, so there is nothing to learn from: leave it out"
+    if refused := config.sampling.refused(config.model.layout):
+        yield refused
     if config.minibatches > config.prompts:
         yield f"minibatches is {config.minibatches}, but a step has {config.prompts} prompts: one prompt is the least"
     if config.reference is not None:

@@ -59,3 +59,12 @@ class SamplingConfig(Config):
     def truncates(self) -> bool:
         """True where some tokens are cut from the distribution before drawing."""
         return self.top_p < 1.0 or self.top_k > 0 or self.min_p > 0.0
+
+    def refused(self, layout: str) -> str | None:
+        """Why a model of this layout cannot be sampled so; None where it can."""
+        if self.kv_mib is None or layout != "padded":
+            return None
+        return (
+            f"sampling.kv_mib is {self.kv_mib}, but with layout=padded a sampler keeps no keys and values, only with "
+            "layout=forest: leave sampling.kv_mib out, and lower sampling.slots where memory is short"
+        )

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from whet.models.attention import AttentionPath
 from whet.rollout.cache import Held, compacted
 from whet.rollout.draws import Draw
 from whet.rollout.slots import Slots
@@ -30,10 +31,14 @@ class _Joined:
 
 
 class Copies:
-    """`count` slots of `room` tokens, prompt included; a prompt is copied into the slot of each of its responses."""
+    """`count` slots of `room` tokens, prompt included; a prompt is copied into the slot of each of its responses.
 
-    def __init__(self, *, count: int, room: int) -> None:
-        self.count, self.room = count, room
+    Slots and the prompts that wait beside them have at most `budget` bytes.
+    """
+
+    def __init__(self, *, count: int, room: int, budget: int | None = None, attention: AttentionPath) -> None:
+        self.count, self.room, self.budget = count, room, budget
+        self.attention: AttentionPath = attention
         self.slots: Slots | None = None
         self.prompts: dict[int, _Joined] = {}
         self.most_bytes = 0
@@ -41,15 +46,24 @@ class Copies:
     def hold(self, prompts: Sequence[Held], layers: dict[int, tuple[Tensor, Tensor]]) -> None:
         if self.slots is None:
             self.slots = Slots(layers, count=self.count, room=self.room)
-        joined = self.slots.joined(layers)
+        end = max(held.end for held in prompts)
+        joined = self.slots.joined({layer: (keys[:end], values[:end]) for layer, (keys, values) in layers.items()})
         layers.clear()
         for held in prompts:
             self.prompts[held.request] = _Joined(joined=joined, start=held.start, end=held.end, waiting=held.draws)
+        self.most_bytes = max(self.most_bytes, self.bytes)
+
+    @property
+    def bytes(self) -> int:
+        """Of the slots, and of every prefill of which a prompt still waits."""
         waiting = {id(tensor): tensor.nbytes for held in self.prompts.values() for tensor in held.joined}
-        self.most_bytes = max(self.most_bytes, self.slots.bytes + sum(waiting.values()))
+        return sum(waiting.values()) + (0 if self.slots is None else self.slots.bytes)
 
     def fits(self, lengths: Sequence[int]) -> bool:
-        return True
+        if self.budget is None:
+            return True
+        assert self.slots is not None
+        return self.bytes + sum(lengths) * self.slots.token_bytes <= self.budget
 
     def arrange(self, rows: Sequence[Draw], new: Sequence[Draw]) -> list[Draw]:
         """New draws take the slots of those that ended, then the end; what is free after that the last rows take."""
@@ -77,12 +91,14 @@ class Copies:
 
     def plan(self, rows: Sequence[Draw], position: Tensor, index: Tensor) -> DecodePlan:
         assert self.slots is not None
-        return DecodePlan(self.slots, position[: len(rows)], max(draw.length for draw in rows))
+        return DecodePlan(
+            self.slots, position[: len(rows)], max(draw.length for draw in rows), attention=self.attention
+        )
 
     def static(self, position: Tensor, columns: int) -> DecodePlan:
         """A step over all rows of `position` that reads the first `columns` of their slots, whatever they hold."""
         assert self.slots is not None
-        return DecodePlan(self.slots, position, columns)
+        return DecodePlan(self.slots, position, columns, attention=self.attention)
 
     @property
     def kv_bytes(self) -> int:
@@ -96,8 +112,9 @@ class DecodePlan:
     rows; nothing is kept of them and their attention is 0.
     """
 
-    def __init__(self, slots: Slots, position: Tensor, longest: int) -> None:
+    def __init__(self, slots: Slots, position: Tensor, longest: int, *, attention: AttentionPath) -> None:
         self.slots, self.position, self.longest = slots, position, longest
+        self.attention: AttentionPath = attention
         self.called: set[int] = set()
         self._masks: dict[tuple[int | None, torch.dtype], Tensor] = {}
         self._places: dict[int, Tensor] = {}
@@ -128,7 +145,7 @@ class DecodePlan:
         # the query heads that share a key head stand in the query axis, so that no key is repeated
         total, query = query.shape[2], query[0].transpose(0, 1)[:rows].reshape(rows, kv_heads, -1, width)
         mask = self._mask(window, query.dtype)
-        if softcap is None and sinks is None:
+        if self.attention == "fast" and softcap is None and sinks is None:
             out = functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=scaling)
         else:
             scale = width**-0.5 if scaling is None else scaling
@@ -170,7 +187,8 @@ def _attend(
     softcap: float | None,
     sinks: Tensor | None,
 ) -> Tensor:
-    """Attention written out, for soft-capped scores and for sinks (a learned score per head that takes its share)."""
+    """Attention written out: for soft-capped scores, for sinks (a learned score per head that takes its share), and to
+    compare with."""
     scores = query @ keys.transpose(2, 3) * scaling
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field, replace
 
 from whet.types import StopReason
 
+PREFILL_LEAST = 512
+"""Short prompts go through the model together up to this many tokens, also where slots are free for fewer draws."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleStats:

@@ -77,21 +77,27 @@ class Prompts:
         """Whether prompts of these lengths find a place now."""
         if self.budget is None:
             return True
-        wanted = Counter(self.room(length) for length in lengths)
+        more = self._more(map(self.room, lengths))
+        return self.bytes + more * self.token_bytes <= self.budget
+
+    def _more(self, rooms: Iterable[int]) -> int:
+        """The tokens that new pages need for prompts of these rooms, once the free places are taken."""
+        wanted = Counter(rooms)
         for page in self.pages:
             wanted[page.slots.room] -= page.slots.count - len(page.requests)
-        more = sum(room * max(0, count) for room, count in wanted.items())
-        return self.bytes + more * self.token_bytes <= self.budget
+        return sum(room * max(0, count) for room, count in wanted.items())
 
     def hold(self, prompts: Sequence[Held], layers: dict[int, tuple[Tensor, Tensor]]) -> None:
         """Copy the prompts into pages, layer by layer; each layer is let go as soon as it is copied."""
-        places = [(held, *self._place(held, layers)) for held in prompts]
+        rooms = [self.room(held.end - held.start) for held in prompts]
+        places = [(held, *self._place(held, layers, rooms[n:])) for n, held in enumerate(prompts, start=1)]
         for layer in list(layers):
             pair = layers.pop(layer)
             for held, page, place in places:
                 page.slots.write(place, layer, pair, held.start, held.end)
 
-    def _place(self, held: Held, layers: dict[int, tuple[Tensor, Tensor]]) -> tuple[Page, int]:
+    def _place(self, held: Held, layers: dict[int, tuple[Tensor, Tensor]], others: Sequence[int]) -> tuple[Page, int]:
+        """Its page and place; `others` are the rooms of prompts that follow, to which `fits` has promised places."""
         length = held.end - held.start
         room = self.room(length)
         page = next((p for p in self.pages if p.slots.room == room and len(p.requests) < p.slots.count), None)
@@ -99,7 +105,8 @@ class Prompts:
             self.token_bytes = token_bytes(layers)
             count = min(PAGE, self.coming[room])
             if self.budget is not None:
-                count = min(count, max(1, (self.budget - self.bytes) // (room * self.token_bytes)))
+                left = (self.budget - self.bytes) // self.token_bytes - self._more(r for r in others if r != room)
+                count = min(count, max(1, left // room))
             page = Page(slots=Slots(layers, count=count, room=room))
             self.pages.append(page)
             self.most_bytes = max(self.most_bytes, self.bytes)

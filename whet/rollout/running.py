@@ -23,7 +23,7 @@ from whet.rollout.cache import Cache, Held, Reading
 from whet.rollout.config import SamplingConfig
 from whet.rollout.decode import Copies, DecodePlan
 from whet.rollout.draw import draw_tokens
-from whet.rollout.draws import Draw, SampleStats, take
+from whet.rollout.draws import PREFILL_LEAST, Draw, SampleStats, take
 from whet.rollout.graphs import Capture, Graphs, padded_sizes
 from whet.rollout.memory import allot
 from whet.rollout.slots import Layers, token_bytes
@@ -36,8 +36,6 @@ LEAST_ROWS = 8
 """On a CPU a linear layer's bits depend on the number of rows below this many, and not from here up."""
 PREFILL_TOKENS = 4096
 """Prompt tokens in one forward at most, unless a single prompt has more."""
-PREFILL_LEAST = 512
-"""Short prompts go through the model together up to this many tokens, also where slots are free for fewer draws."""
 FIRST_ROWS = 64
 """Draws whose first token is drawn at once: bounds the logits in memory."""
 
@@ -131,6 +129,7 @@ class Batch:
                 sampling=self.sampling,
                 token_bytes=token_bytes(layers),
                 shared=self.sampling.share_prompts and self.device.type == "cpu",
+                attention=self.decoder.attention,
             )
             self.stats = replace(self.stats, slots=self.capacity)
         return self.cache

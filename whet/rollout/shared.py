@@ -15,6 +15,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from whet.models.attention import AttentionPath
 from whet.models.flash import FAR, FLASH_DTYPES
 from whet.rollout.cache import Held
 from whet.rollout.draws import Draw
@@ -59,7 +60,9 @@ class Shared:
         lengths: Iterable[int],
         sizes: Sequence[int] | None = None,
         budget: int | None = None,
+        attention: AttentionPath,
     ) -> None:
+        self.attention: AttentionPath = attention
         self.prompts = Prompts(lengths, budget=budget)
         self.own = Responses(count=count, sizes=sizes or rooms(longest), fixed=budget is not None)
         self._rows: list[Draw] = []
@@ -90,6 +93,7 @@ class Shared:
             position=position[: len(rows)],
             place=index[: len(rows)] - 1,
             furthest=max(draw.length for draw in rows),
+            attention=self.attention,
         )
 
     @property
@@ -164,7 +168,9 @@ class SharedPlan:
         position: Tensor,
         place: Tensor,
         furthest: int,
+        attention: AttentionPath,
     ) -> None:
+        self.attention: AttentionPath = attention
         self.blocks, self.parts, self.cell = blocks, parts, cell
         self.position, self.place, self.furthest = position, place, furthest
         ends = list(accumulate(len(block.draws) for block in blocks))
@@ -234,7 +240,7 @@ class SharedPlan:
         """Output `[n, kv_heads, heads / kv_heads, d]` and log-sum-exp of the part that is the row's alone."""
         masks = self._own_mask(window, query.dtype)
         found = [
-            _attend(query[span], keys, values, mask, scale=scale, softcap=softcap)
+            _attend(query[span], keys, values, mask, scale=scale, softcap=softcap, attention=self.attention)
             for (keys, values), mask, span in zip(own, masks, self.spans, strict=True)
         ]
         return found[0] if len(found) == 1 else (torch.cat([o for o, _ in found]), torch.cat([s for _, s in found]))
@@ -250,7 +256,7 @@ class SharedPlan:
             new = query.index_select(0, part.index).view(*shape, width).transpose(1, 2).flatten(2, 3)
             keys, values = (x[part.start : part.end] for x in part.page.slots.layers[layer])
             mask = self._prefix_mask(number, window, repeat, query.dtype)
-            out, logsum = _attend(new, keys, values, mask, scale=scale, softcap=softcap)
+            out, logsum = _attend(new, keys, values, mask, scale=scale, softcap=softcap, attention=self.attention)
             outs.append(out.unflatten(2, (part.width, repeat)).transpose(1, 2).flatten(0, 1))
             sums.append(logsum.unflatten(2, (part.width, repeat)).transpose(1, 2).flatten(0, 1))
         out, logsum = (x[0] if len(x) == 1 else torch.cat(x) for x in (outs, sums))
@@ -295,11 +301,18 @@ def _far(unseen: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _attend(
-    query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, *, scale: float, softcap: float | None
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    mask: Tensor | None,
+    *,
+    scale: float,
+    softcap: float | None,
+    attention: AttentionPath,
 ) -> tuple[Tensor, Tensor]:
     """softmax(S) V and log Σ exp S with S = soft-cap(scale · Q Kᵀ) + mask; `[B, heads, Q, d]`, `[B, heads, Q]`."""
-    flash = softcap is None and query.device.type == "cpu" and query.dtype in FLASH_DTYPES
-    if flash and keys.shape[3] == values.shape[3]:
+    fusible = attention == "fast" and softcap is None
+    if fusible and query.device.type == "cpu" and query.dtype in FLASH_DTYPES and keys.shape[3] == values.shape[3]:
         return _kernel(query, keys, values, 0.0, False, attn_mask=mask, scale=scale)
     scores = (query @ keys.transpose(2, 3) * scale).to(torch.promote_types(query.dtype, torch.float32))
     if softcap is not None:

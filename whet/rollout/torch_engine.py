@@ -20,7 +20,7 @@ from torch import nn
 
 from whet.batch import Tree, pack
 from whet.data.render import Renderer
-from whet.errors import DataError, ModelError
+from whet.errors import ConfigError, DataError, ModelError
 from whet.losses.terms import sum_by_row
 from whet.models.tokenizer import renderer_of
 from whet.rollout.config import SamplingConfig
@@ -62,6 +62,8 @@ class TorchEngine:
         max_length: int | None = None,
         capture: Capture | None = None,
     ) -> None:
+        if refused := sampling.refused(decoder.layout):
+            raise ConfigError(refused)
         self.decoder, self.sampling, self.stop_ids = decoder, sampling, frozenset(stop_ids)
         self.embedded = decoder.backbone.get_input_embeddings().weight.shape[0]
         limits = [limit for limit in (_context(decoder), max_length) if limit is not None]
