@@ -9,6 +9,7 @@ import torch
 from engine_models import asks, tiny
 from torch import Tensor
 
+from whet.errors import ConfigError
 from whet.rollout import graphs
 from whet.rollout.config import SamplingConfig
 from whet.rollout.graphs import padded_sizes
@@ -74,6 +75,11 @@ def test_sizes_are_few_and_cover_the_step() -> None:
     for rows, columns in ((1, 1), (129, 2999), (200, 376)):
         most, wide = padded_sizes(rows, columns, slots=200, room=3000)
         assert rows <= most <= 200 and columns <= wide <= 3000
+
+
+def test_recording_without_a_gpu_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"sampling\.graphs=true records decode steps on a CUDA device"):
+        TorchEngine(tiny(), SamplingConfig(graphs=True), STOPS)
 
 
 @pytest.mark.gpu

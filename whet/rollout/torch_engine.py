@@ -74,7 +74,12 @@ class TorchEngine:
                 f"the tokenizer knows {self.vocabulary} tokens and the model has {self.embedded} embedding rows: every "
                 "token needs a row, so use the tokenizer the model was trained with, or resize the model's embeddings"
             )
-        if capture is None and sampling.graphs and decoder.device.type == "cuda":
+        if capture is None and sampling.graphs:
+            if decoder.device.type != "cuda":
+                raise ConfigError(
+                    f"sampling.graphs=true records decode steps on a CUDA device, and this model is on "
+                    f"{decoder.device.type}: leave it out"
+                )
             capture = cuda_capture()
         self._capture = capture
         self.last = SampleStats()
