@@ -84,33 +84,6 @@ def test_simple_attention_is_simple_in_every_step(family: str, share: bool, many
         assert a.logprobs == pytest.approx(b.logprobs, abs=1e-5)
 
 
-@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-12), (torch.float32, 1e-5)])
-def test_two_products_are_the_softmax_written_out(dtype: torch.dtype, tolerance: float) -> None:
-    torch.manual_seed(0)
-    query, keys, values = (torch.randn(5, 2, n, 8, dtype=torch.float64) for n in (3, 40, 40))
-    seen = torch.tensor([40, 1, 17, 39, 0])  # of the last row nothing: it has no share beside another part
-    mask = torch.zeros(5, 1, 1, 40).masked_fill_(torch.arange(40) >= seen[:, None, None, None], -shared.FAR)
-    scores = 9 * query @ keys.mT + mask
-    out, logsum = shared.by_products(*(x.to(dtype) for x in (query, keys, values, mask)), scale=9.0)
-    assert out.dtype == logsum.dtype == dtype
-    torch.testing.assert_close(logsum.double(), scores.logsumexp(-1), rtol=tolerance, atol=10 * tolerance)
-    want = scores.softmax(-1) @ values
-    torch.testing.assert_close(out[:4].double(), want[:4], rtol=0, atol=10 * tolerance)
-    assert (logsum[4] < -shared.FAR / 2).all() and out.isfinite().all()
-
-
-@pytest.mark.parametrize("dtype, calls", [(torch.float32, 1), (torch.bfloat16, 2)])
-def test_a_rows_own_keys_need_no_kernel_in_wide_types(dtype: torch.dtype, calls: int) -> None:
-    engine = TorchEngine(tiny(dtype=dtype), SamplingConfig(max_new_tokens=6), ())
-    counts = []
-    for length in (2, 6):  # the prefill has kernels of its own
-        engine.sampling = SamplingConfig(max_new_tokens=length)
-        with FusedCalls() as fused:
-            engine.sample([ask((3, 4, 5, 6), "t", 2)])
-        counts.append(fused.count)
-    assert counts[1] - counts[0] == 4 * calls * 2  # steps, calls, layers
-
-
 def test_prompts_are_read_and_kept_once_per_group() -> None:
     decoder, token = tiny(), 2 * 2 * 2 * 8 * 4  # keys and values, layers, heads, width, bytes
     request = ask((3,) * 40, "t", n=8)

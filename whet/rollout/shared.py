@@ -24,10 +24,7 @@ from whet.rollout.prompts import Page, Prompts
 
 _kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
 
-FEW = 4
-"""Up to this many queries against a row's own keys, two matrix products cost less than the fused kernel."""
-WIDE = (torch.float32, torch.float64)
-"""What their scores may be kept in; of narrower types the kernel keeps them in float32."""
+
 CALL_BYTES = 1 << 22
 """What a kernel call costs, as the bytes of keys and values against which queries are multiplied in that time."""
 
@@ -242,11 +239,8 @@ class SharedPlan:
     ) -> tuple[Tensor, Tensor]:
         """Output `[n, kv_heads, heads / kv_heads, d]` and log-sum-exp of the part that is the row's alone."""
         masks = self._own_mask(window, query.dtype)
-        few = self.attention == "fast" and softcap is None and query.shape[2] <= FEW and query.dtype in WIDE
         found = [
-            by_products(query[span], keys, values, mask, scale=scale)
-            if few
-            else _attend(query[span], keys, values, mask, scale=scale, softcap=softcap, attention=self.attention)
+            _attend(query[span], keys, values, mask, scale=scale, softcap=softcap, attention=self.attention)
             for (keys, values), mask, span in zip(own, masks, self.spans, strict=True)
         ]
         return found[0] if len(found) == 1 else (torch.cat([o for o, _ in found]), torch.cat([s for _, s in found]))
@@ -327,22 +321,6 @@ def _attend(
         scores = scores + mask
     logsum = scores.logsumexp(-1)
     return (scores - logsum[..., None]).exp().to(values.dtype) @ values, logsum
-
-
-def by_products(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor, *, scale: float) -> tuple[Tensor, Tensor]:
-    """softmax(S) V and log Σ exp S = max S − log max softmax(S) with S = scale · Q Kᵀ + mask, as two matrix products.
-
-    `query` `[B, heads, Q, d]`, `keys` and `values` `[B, heads, K, d]` → `[B, heads, Q, d]`, `[B, heads, Q]`.
-
-    >>> out, logsum = by_products(torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 2, 1), torch.tensor([[[[1.0], [3.0]]]]),
-    ...                           torch.zeros(2), scale=1.0)
-    >>> out.item(), round(logsum.exp().item(), 4)
-    (2.0, 2.0)
-    """
-    scores = torch.matmul(query * scale, keys.transpose(2, 3)).add_(mask)
-    best = scores.amax(-1)
-    share = torch.softmax(scores, dim=-1)
-    return torch.matmul(share, values), best.sub_(share.amax(-1).log_())
 
 
 def merged(near: tuple[Tensor, Tensor], far: tuple[Tensor, Tensor], sinks: Tensor | None) -> Tensor:
