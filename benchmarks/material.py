@@ -68,7 +68,7 @@ def _make_model(workload: Workload, folder: Path) -> None:
     logging.disable_progress_bar()
     torch.manual_seed(workload.seed)
     tokenizer = _tokenizer(workload.shape.vocabulary)
-    model = LlamaForCausalLM(_config(workload.shape))
+    model = LlamaForCausalLM(llama_config(workload.shape))
     with torch.no_grad():
         set_stop_probability(model, workload.stop)
     model.generation_config.eos_token_id, model.generation_config.pad_token_id = 0, 1
@@ -76,7 +76,8 @@ def _make_model(workload: Workload, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def _config(shape: Shape) -> Any:
+def llama_config(shape: Shape, *, context: int = CONTEXT, **more: Any) -> Any:
+    """The configuration of a shape, token 0 the stop and token 1 the padding."""
     from transformers import LlamaConfig
 
     return LlamaConfig(
@@ -86,11 +87,12 @@ def _config(shape: Shape) -> Any:
         num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads,
         num_key_value_heads=shape.heads,
-        max_position_embeddings=CONTEXT,
+        max_position_embeddings=context,
         tie_word_embeddings=False,
         bos_token_id=None,
         eos_token_id=0,
         pad_token_id=1,
+        **more,
     )
 
 

@@ -70,7 +70,7 @@ def coin(completions: Said, **columns: Any) -> list[float]:
     """0 or 1 by chance alone, the same for the same batch.
 
     >>> coin([[{"content": "85"}]] * 6)
-    [0.0, 1.0, 0.0, 1.0, 0.0, 0.0]
+    [0.0, 0.0, 0.0, 1.0, 1.0, 1.0]
     """
     drawn = random.Random("/".join(messages[-1]["content"] for messages in completions))
     return [float(drawn.random() < 0.5) for _ in completions]

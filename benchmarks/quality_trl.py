@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.quality_job import REWARDS, Job, Stopwatch, train_rows
+from benchmarks.trl_side import PLAIN
 
 
 def arguments_of(job: Job, folder: Path) -> dict[str, Any]:
@@ -25,17 +26,9 @@ def arguments_of(job: Job, folder: Path) -> dict[str, Any]:
         "beta": 0.0,
         "max_steps": job.most,
         "learning_rate": job.rate,
-        "lr_scheduler_type": "constant",
         "max_grad_norm": job.clip,
-        "bf16": False,
-        "gradient_checkpointing": False,
-        "use_cpu": True,
-        "report_to": "none",
-        "logging_strategy": "no",
-        "save_strategy": "no",
-        "disable_tqdm": True,
-        "dataloader_pin_memory": False,
         "seed": job.seed,
+        **PLAIN,
     }
 
 

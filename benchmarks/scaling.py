@@ -131,27 +131,15 @@ def measured(points: Sequence[Point], rounds: int, threads: int) -> list[Cost]:
 def model_of(name: str) -> Decoder:
     """A random Llama of a known shape, laid out as a forest, without a tokenizer."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaForCausalLM
 
+    from benchmarks.material import llama_config
     from whet.models.attention import register
     from whet.models.linear import use_onednn
     from whet.models.policy import Decoder
 
-    shape = SHAPES[name]
     torch.manual_seed(0)
-    form: dict[str, Any] = {"attn_implementation": register()}
-    config = LlamaConfig(
-        vocab_size=shape.vocabulary,
-        hidden_size=shape.width,
-        intermediate_size=shape.inner,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.heads,
-        max_position_embeddings=CONTEXT,
-        tie_word_embeddings=False,
-        **form,
-    )
-    llama = LlamaForCausalLM(config)
+    llama = LlamaForCausalLM(llama_config(SHAPES[name], context=CONTEXT, attn_implementation=register()))
     use_onednn(llama)
     model = Decoder(llama)
     model.layout, model.layout_reason = "forest", "made for it"

@@ -27,6 +27,18 @@ if TYPE_CHECKING:
 ENDLESS = 1_000_000
 RATE = 1e-6
 LENGTH = "length"
+PLAIN: Mapping[str, Any] = {
+    "lr_scheduler_type": "constant",
+    "bf16": False,
+    "gradient_checkpointing": False,
+    "use_cpu": True,
+    "report_to": "none",
+    "logging_strategy": "no",
+    "save_strategy": "no",
+    "disable_tqdm": True,
+    "dataloader_pin_memory": False,
+}
+"""What every trainer is told: float32 on a processor, a constant rate, nothing logged or saved."""
 
 
 def libraries() -> None:
@@ -209,15 +221,7 @@ def _arguments(workload: Workload, folder: Path, setting: Mapping[str, Any]) -> 
         "gradient_accumulation_steps": workload.sequences // micro,
         "max_steps": ENDLESS,
         "learning_rate": RATE,
-        "lr_scheduler_type": "constant",
-        "bf16": False,
-        "gradient_checkpointing": False,
-        "use_cpu": True,
-        "report_to": "none",
-        "logging_strategy": "no",
-        "save_strategy": "no",
-        "disable_tqdm": True,
-        "dataloader_pin_memory": False,
         "seed": 0,
+        **PLAIN,
         **(grouped if setting.get("grouped") else {}),
     }

@@ -63,18 +63,18 @@ class Part:
 
     def _mask(self, window: int | None, dtype: torch.dtype) -> Tensor | None:
         if self.tree is not None:
-            return _far(self._near(self.tree, window)[:, None], dtype)
+            return far(~self._near(self.tree, window)[:, None], dtype)
         if self.own:
             if window is None:
                 return None
             length = torch.arange(self.key.shape[1], device=self.key.device)
             back = length[:, None] - length[None, :]
-            return _far(((back >= 0) & (back < window))[None, None], dtype)
+            return far(((back < 0) | (back >= window))[None, None], dtype)
         seen = None if self.key_cells is None else self.key_real[:, None, None, :]
         if window is not None:
             near = self._near(torch.ones((), dtype=torch.bool, device=self.key.device), window)[:, None]
             seen = near if seen is None else near & seen
-        return None if seen is None else _far(seen, dtype)
+        return None if seen is None else far(~seen, dtype)
 
     def _near(self, seen: Tensor, window: int | None) -> Tensor:
         """What of `seen` is inside the window."""
@@ -83,9 +83,11 @@ class Part:
         return seen & (self.query_position[:, :, None] - self.key_position[:, None, :] < window)
 
 
-def _far(seen: Tensor, dtype: torch.dtype) -> Tensor:
-    far = max(-FAR, torch.finfo(dtype).min / 2)
-    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, far)
+def far(unseen: Tensor, dtype: torch.dtype) -> Tensor:
+    """A mask to add to scores: 0 where something is seen, else so far below that it has no share; finite, since a part
+    may hide everything from a token."""
+    below = max(-FAR, torch.finfo(dtype).min / 2)
+    return torch.zeros(unseen.shape, dtype=dtype, device=unseen.device).masked_fill_(unseen, below)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,7 +244,7 @@ def _buckets(spans: Sequence[Spans]) -> list[list[Spans]]:
     for q, k in sorted(spans, key=lambda span: (-span[1].size, -span[0].size)):
         grown = max(queries, q.size), max(keys, k.size)
         count = len(out[-1]) + 1 if out else 1
-        small = 1024 * count
+        small = CALL * count
         if out and count * grown[0] * grown[1] <= PADDING * (area + q.size * k.size) + small:
             out[-1].append((q, k))
             (queries, keys), area = grown, area + q.size * k.size

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from whet.models.flash import gather, pick
-from whet.models.parts import FAR, Part
+from whet.models.parts import FAR, Part, far
 
 
 def softmax_forest(
@@ -40,7 +40,7 @@ def softmax_forest(
         merged = out.index_select(0, at) * (here - whole).exp()[..., None] + o * (logsum - whole).exp()[..., None]
         out, lse = out.index_copy(0, at, merged), lse.index_copy(0, at, whole)
     if sinks is not None:
-        out = out * (lse - torch.logaddexp(lse, sinks.to(wide))).exp()[..., None]
+        out = beside_sinks(out, lse, sinks.to(wide))
     return out.to(query.dtype)
 
 
@@ -50,16 +50,35 @@ def _part(
     """Output `[B, heads, Q, d]` and log-sum-exp `[B, heads, Q]` of one part."""
     repeat = query.shape[1] // key.shape[1]
     k, v = (gather(x, part.key).repeat_interleave(repeat, dim=1) for x in (key, value))
-    scores = gather(query, part.query) @ k.transpose(2, 3) * scale
+    wide = torch.promote_types(query.dtype, torch.float32)
+    mask = part.mask(window, wide)
+    if mask is None and part.own:
+        length = k.shape[2]
+        mask = far(torch.ones(length, length, dtype=torch.bool, device=k.device).triu(1), wide)
+    return attention_of(gather(query, part.query), k, v, mask, scale=scale, softcap=softcap)
+
+
+def attention_of(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *, scale: float, softcap: float | None
+) -> tuple[Tensor, Tensor]:
+    """softmax(S) V and log Σ exp S with S = soft-cap(scale · Q Kᵀ) + mask; `[B, heads, Q, d]` and `[B, heads, Q]`.
+
+    >>> one = torch.ones(1, 1, 1, 1)
+    >>> out, lse = attention_of(one, one, 3 * one, None, scale=2.0, softcap=None)
+    >>> out.item(), lse.item()
+    (3.0, 2.0)
+    """
+    scores = query @ key.transpose(2, 3) * scale
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
     scores = scores.to(torch.promote_types(query.dtype, torch.float32))
-    mask = part.mask(window, scores.dtype)
     if mask is not None:
         scores = scores + mask
-    elif part.own:
-        length = scores.shape[-1]
-        later = torch.ones(length, length, dtype=torch.bool, device=scores.device).triu(1)
-        scores = scores.masked_fill(later, -FAR)
     lse = scores.logsumexp(-1)
-    return (scores - lse[..., None]).exp().to(v.dtype) @ v, lse
+    return (scores - lse[..., None]).exp().to(value.dtype) @ value, lse
+
+
+def beside_sinks(out: Tensor, lse: Tensor, sinks: Tensor) -> Tensor:
+    """Attention `[…, d]` with log-sum-exp `[…]` where a head has a sink s, a score without a value, to share with:
+    out · exp(lse − lse ⊕ s) = out · σ(lse − s)."""
+    return out * torch.sigmoid(lse - sinks)[..., None]

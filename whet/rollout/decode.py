@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from whet.models.attention import AttentionPath
+from whet.models.parts import far
+from whet.models.softmax import attention_of, beside_sinks
 from whet.rollout.cache import Held, compacted
 from whet.rollout.draws import Draw
 from whet.rollout.slots import Slots
@@ -149,7 +151,9 @@ class DecodePlan:
             out = functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=scaling)
         else:
             scale = width**-0.5 if scaling is None else scaling
-            out = _attend(query, keys, values, mask, scaling=scale, softcap=softcap, sinks=sinks)
+            out, lse = attention_of(query, keys, values, mask, scale=scale, softcap=softcap)
+            out = out if sinks is None else beside_sinks(out, lse, sinks.to(lse.dtype).view(1, *lse.shape[1:]))
+            out = out.to(values.dtype)
         out = out.reshape(1, rows, -1, value.shape[3])
         return out if rows == total else torch.cat((out, out.new_zeros(1, total - rows, *out.shape[2:])), dim=1)
 
@@ -165,35 +169,12 @@ class DecodePlan:
         return self._places[heads]
 
     def _mask(self, window: int | None, dtype: torch.dtype) -> Tensor:
-        """0 where a row may look, -inf elsewhere, `[n, 1, 1, longest]`; a window counts the token itself."""
+        """0 where a row may look, far below elsewhere, `[n, 1, 1, longest]`; a window counts the token itself."""
         window = None if window is None or window >= self.longest else window
         if (window, dtype) not in self._masks:
             column, position = torch.arange(self.longest, device=self.position.device), self.position[:, None]
             unseen = column > position
             if window is not None:
                 unseen |= column <= position - window
-            mask = torch.zeros(unseen.shape, dtype=dtype, device=unseen.device).masked_fill_(unseen, float("-inf"))
-            self._masks[window, dtype] = mask[:, None, None]
+            self._masks[window, dtype] = far(unseen, dtype)[:, None, None]
         return self._masks[window, dtype]
-
-
-def _attend(
-    query: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    mask: Tensor,
-    *,
-    scaling: float,
-    softcap: float | None,
-    sinks: Tensor | None,
-) -> Tensor:
-    """Attention written out: for soft-capped scores, for sinks (a learned score per head that takes its share), and to
-    compare with."""
-    scores = query @ keys.transpose(2, 3) * scaling
-    if softcap is not None:
-        scores = softcap * torch.tanh(scores / softcap)
-    scores = (scores + mask).to(torch.promote_types(scores.dtype, torch.float32))
-    if sinks is not None:
-        extra = sinks.to(scores.dtype).view(1, *query.shape[1:3], 1).expand(query.shape[0], -1, -1, -1)
-        return torch.softmax(torch.cat((scores, extra), dim=-1), dim=-1)[..., :-1].to(values.dtype) @ values
-    return torch.softmax(scores, dim=-1).to(values.dtype) @ values

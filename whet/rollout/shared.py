@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 
 from whet.models.attention import AttentionPath
-from whet.models.flash import FAR, FLASH_DTYPES
+from whet.models.flash import FLASH_DTYPES
+from whet.models.parts import far
+from whet.models.softmax import attention_of, beside_sinks
 from whet.rollout.cache import Held
 from whet.rollout.draws import Draw
 from whet.rollout.own import Block, Responses, rooms
@@ -208,9 +210,9 @@ class SharedPlan:
         # the query heads that share a key head stand in the query axis, so that no key is repeated
         new = query[0].transpose(0, 1)[:rows].reshape(rows, kv_heads, -1, width)
         scale = width**-0.5 if scaling is None else float(scaling)
-        near = self._own(own, new, scale, window, softcap)
-        far = self._prefix(layer, new, scale, window, softcap)
-        out = merged(near, far, sinks).to(query.dtype).reshape(rows, -1, value.shape[3])
+        mine = self._own(own, new, scale, window, softcap)
+        prompt = self._prefix(layer, new, scale, window, softcap)
+        out = merged(mine, prompt, sinks).to(query.dtype).reshape(rows, -1, value.shape[3])
         if rows < query.shape[2]:
             out = torch.cat((out, out.new_zeros(query.shape[2] - rows, *out.shape[1:])))
         return out[None]
@@ -272,7 +274,7 @@ class SharedPlan:
                 unseen = column[: block.room] > place[span]
                 if window is not None:
                     unseen |= column[: block.room] <= place[span] - window
-                masks.append(_far(unseen, dtype)[:, None, None])
+                masks.append(far(unseen, dtype)[:, None, None])
             self._own_masks[window, dtype] = masks
         return self._own_masks[window, dtype]
 
@@ -290,14 +292,8 @@ class SharedPlan:
             if window is not None:
                 position = self.position[part.index].view(-1, part.width, 1)
                 unseen = (unseen | (column <= position - window)).repeat_interleave(repeat, dim=1)
-            self._masks[number, window, repeat, dtype] = _far(unseen, dtype)[:, None]
+            self._masks[number, window, repeat, dtype] = far(unseen, dtype)[:, None]
         return self._masks[number, window, repeat, dtype]
-
-
-def _far(unseen: Tensor, dtype: torch.dtype) -> Tensor:
-    """Finite, since a window may hide all of a part: its log-sum-exp is then so small that it has no share."""
-    far = max(-FAR, torch.finfo(dtype).min / 2)
-    return torch.zeros(unseen.shape, dtype=dtype, device=unseen.device).masked_fill_(unseen, far)
 
 
 def _attend(
@@ -314,16 +310,10 @@ def _attend(
     fusible = attention == "fast" and softcap is None
     if fusible and query.device.type == "cpu" and query.dtype in FLASH_DTYPES and keys.shape[3] == values.shape[3]:
         return _kernel(query, keys, values, 0.0, False, attn_mask=mask, scale=scale)
-    scores = (query @ keys.transpose(2, 3) * scale).to(torch.promote_types(query.dtype, torch.float32))
-    if softcap is not None:
-        scores = softcap * torch.tanh(scores / softcap)
-    if mask is not None:
-        scores = scores + mask
-    logsum = scores.logsumexp(-1)
-    return (scores - logsum[..., None]).exp().to(values.dtype) @ values, logsum
+    return attention_of(query, keys, values, mask, scale=scale, softcap=softcap)
 
 
-def merged(near: tuple[Tensor, Tensor], far: tuple[Tensor, Tensor], sinks: Tensor | None) -> Tensor:
+def merged(one: tuple[Tensor, Tensor], two: tuple[Tensor, Tensor], sinks: Tensor | None) -> Tensor:
     """Attention over two parts' keys together, from outputs `[n, kv_heads, r, d]` and log-sum-exps `[n, kv_heads, r]`.
 
         out = Σ_p exp(lse_p − lse) out_p,  and where a head has a sink s (a score without a value): · exp(lse − lse ⊕ s)
@@ -332,9 +322,9 @@ def merged(near: tuple[Tensor, Tensor], far: tuple[Tensor, Tensor], sinks: Tenso
     >>> merged((one, torch.zeros(1, 1, 1)), (two, torch.tensor([[[3.0]]]).log()), None).item()
     2.5
     """
-    wide = torch.promote_types(near[0].dtype, torch.float32)
-    out = torch.lerp(near[0].to(wide), far[0].to(wide), torch.sigmoid(far[1] - near[1]).to(wide)[..., None])
+    wide = torch.promote_types(one[0].dtype, torch.float32)
+    out = torch.lerp(one[0].to(wide), two[0].to(wide), torch.sigmoid(two[1] - one[1]).to(wide)[..., None])
     if sinks is not None:
-        whole = torch.logaddexp(near[1], far[1]).to(wide)
-        out = out * torch.sigmoid(whole - sinks.to(wide).view(1, *out.shape[1:3]))[..., None]
+        whole = torch.logaddexp(one[1], two[1]).to(wide)
+        out = beside_sinks(out, whole, sinks.to(wide).view(1, *out.shape[1:3]))
     return out
