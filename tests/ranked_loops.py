@@ -17,7 +17,7 @@ from whet.advantages import advantage
 from whet.build.terms import kl_cost, likelihood, loss_terms, online_terms
 from whet.data.config import DataConfig
 from whet.data.order import Cursor
-from whet.losses import preference_loss, rating_loss, reward_loss, step_loss
+from whet.losses import offline_loss, reward_loss, step_loss
 from whet.metrics import Metric, values
 from whet.models.config import ModelConfig
 from whet.registry import Choice
@@ -75,7 +75,7 @@ def _fixed(
 
 
 def named(name: str) -> Sequence[Any]:
-    return loss_terms(Choice(name), (preference_loss, rating_loss, reward_loss, step_loss))[0]
+    return loss_terms(Choice(name), (*offline_loss.shelves, reward_loss, step_loss))[0]
 
 
 def reference() -> Reference:

@@ -12,6 +12,7 @@ from whet.data import dataset
 from whet.data.config import DataConfig
 from whet.data.intake import Report
 from whet.data.readers import read_rows
+from whet.data.reads import Reads
 from whet.data.render import Renderer
 from whet.data.rows import Row, rows_of
 from whet.errors import DataError
@@ -193,7 +194,7 @@ def test_repeated_ids_are_refused_and_repeated_contents_counted() -> None:
 
 def test_the_columns_that_a_loss_reads_come_along_and_no_others() -> None:
     rows = [pair(margin=2, note="n", strength=1.0), pair(margin="0.5", strength=None)]
-    items, _ = dataset.rankings(rows_of(rows), PLAIN, config=config(), columns=("margin",))
+    items, _ = dataset.rankings(rows_of(rows), PLAIN, config=config(), reads=Reads(columns=("margin",)))
     assert [dict(item.columns) for item in items] == [{"margin": 2.0}, {"margin": 0.5}]
 
 
@@ -208,8 +209,10 @@ def test_the_columns_that_a_loss_reads_come_along_and_no_others() -> None:
 def test_a_row_without_the_column_that_a_loss_reads_is_named(margin: dict[str, Any], fault: str) -> None:
     rows = [pair(margin=1.0), pair(**margin)]
     with pytest.raises(DataError, match=f"a.jsonl:2 {fault}"):
-        dataset.rankings(rows_of(rows, name="a.jsonl"), PLAIN, config=config(), columns=("margin",))
-    kept, report = dataset.rankings(rows_of(rows), PLAIN, config=config(max_bad_rows=1), columns=("margin",))
+        dataset.rankings(rows_of(rows, name="a.jsonl"), PLAIN, config=config(), reads=Reads(columns=("margin",)))
+    kept, report = dataset.rankings(
+        rows_of(rows), PLAIN, config=config(max_bad_rows=1), reads=Reads(columns=("margin",))
+    )
     assert len(kept) == 1 and report.bad == 1
 
 

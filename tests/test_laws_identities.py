@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from test_laws_responses import with_tokens
 from torch import Tensor
 from toys import Tabular, forest, per_response, responses, returns
 
@@ -51,10 +52,13 @@ def seed() -> None:
 # --- at the reference -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [e.name for e in preference_loss.entries() if "reference" in e.declarations["needs"]])
+LOG_TWO = ("dpo", "tdpo1", "tdpo2", "ld_dpo")
+
+
+@pytest.mark.parametrize("name", LOG_TWO)
 def test_where_policy_is_reference_every_pair_loss_is_log_two(name: str) -> None:
     """Part E 1, I22: whatever the answers' lengths and probabilities."""
-    loss = preference_loss.bind(name)(drifted(at_reference=True), drifted(at_reference=True))
+    loss = preference_loss.bind(name)(*(with_tokens(drifted(at_reference=True)) for _ in range(2)))
     assert loss.tolist() == pytest.approx([math.log(2)] * 5)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -10,10 +11,10 @@ import torch
 from laws import Fn, Law, gradients, hold, members, normal
 from torch import Tensor
 
-from whet.build.terms import columns_read
+from whet.build.terms import reads
 from whet.errors import DataError
-from whet.losses import preference_loss, rating_loss, reward_loss, statistic
-from whet.losses.terms import Responses
+from whet.losses import offline_loss, preference_loss, ranking_loss, rating_loss, reward_loss, statistic
+from whet.losses.terms import Each, Rankings, Responses
 from whet.members import Entry
 from whet.registry import Choice, Shelf
 
@@ -23,8 +24,20 @@ def seed() -> None:
     torch.manual_seed(0)
 
 
+COLUMNS = sorted(
+    {
+        name
+        for shelf in (*offline_loss.shelves, reward_loss)
+        for entry in shelf.entries()
+        for declared in ("columns", "answer_columns")
+        for name in entry.declarations.get(declared, {})
+    }
+)
+"""Every column of the data that some method reads."""
+
+
 def columns(size: int) -> dict[str, Tensor]:
-    made = {name: torch.rand(size, dtype=torch.float64) for name in ("margin", "weight", "rating")}
+    made = {name: torch.rand(size, dtype=torch.float64) for name in COLUMNS}
     every = torch.arange(size)
     return made | {"label": (every % 2).double(), "mismatched": (every % 3 == 2).double()}
 
@@ -37,10 +50,25 @@ def view(size: int, *, spread: float = 1.0) -> Responses:
         policy=normal(size, spread=spread),
         anchor=(spread * torch.randn(size)).double(),
         score=normal(size, spread=spread),
+        value=normal(size, spread=spread),
         group=torch.arange(size),
         stat={name: normal(size).detach().abs().requires_grad_() for name in statistic.names()},
         col=columns(size),
     )
+
+
+def with_tokens(responses: Responses) -> Responses:
+    """The same log-probabilities one by one: as many tokens as the length says, alike."""
+    assert responses.policy is not None and responses.anchor is not None
+    inside = torch.arange(8) < responses.length[:, None]
+    each = [(summed / responses.length)[:, None] * inside for summed in (responses.policy, responses.anchor)]
+    return replace(responses, each=Each(policy=each[0], anchor=each[1]))
+
+
+def values(loss: Fn, *views: Responses) -> Tensor:
+    """What a loss gives per item, without what it carries on."""
+    out = loss(*map(with_tokens, views))
+    return out[0] if isinstance(out, tuple) else out
 
 
 def level(size: int) -> Responses:
@@ -57,8 +85,8 @@ def level(size: int) -> Responses:
 
 
 def leaves(responses: Responses) -> list[Tensor]:
-    assert responses.policy is not None and responses.score is not None
-    return [responses.policy, responses.score, *responses.stat.values()]
+    assert responses.policy is not None and responses.score is not None and responses.value is not None
+    return [responses.policy, responses.score, responses.value, *responses.stat.values()]
 
 
 def together(responses: Responses, entry: Entry) -> Tensor:
@@ -74,7 +102,7 @@ def together(responses: Responses, entry: Entry) -> Tensor:
 def one_finite_value_per_pair(loss: Fn, entry: Entry) -> None:
     for spread in (1.0, 1e3):
         chosen, rejected = view(6, spread=spread), view(6, spread=spread)
-        value = loss(chosen, rejected)
+        value = values(loss, chosen, rejected)
         assert value.shape == (6,) and bool(value.isfinite().all())
         found = [g for g in gradients(value, [*leaves(chosen), *leaves(rejected)]) if g is not None]
         assert found and all(bool(g.isfinite().all()) for g in found)
@@ -82,15 +110,15 @@ def one_finite_value_per_pair(loss: Fn, entry: Entry) -> None:
 
 def at_equal_margins_chosen_rises_and_rejected_falls(loss: Fn, entry: Entry) -> None:
     chosen, rejected = level(3), level(3)
-    up, down = gradients(loss(chosen, rejected), [together(chosen, entry), together(rejected, entry)])
+    up, down = gradients(values(loss, chosen, rejected), [together(chosen, entry), together(rejected, entry)])
     assert up is not None and down is not None
     assert bool((up < 0).all()) and bool((down > 0).all())
 
 
 def pairs_do_not_affect_one_another(loss: Fn, entry: Entry) -> None:
     chosen, rejected = view(6), view(6)
-    value, some = loss(chosen, rejected), torch.tensor([4, 1])
-    torch.testing.assert_close(loss(chosen.take(some), rejected.take(some)), value[some])
+    value, some = values(loss, chosen, rejected), torch.tensor([4, 1])
+    torch.testing.assert_close(values(loss, chosen.take(some), rejected.take(some)), value[some])
     for leaf in gradients(value[0], [together(chosen, entry), together(rejected, entry)]):
         assert leaf is not None and bool((leaf[1:] == 0).all())
 
@@ -123,14 +151,18 @@ def test_a_loss_declares_what_it_reads(name: str) -> None:
         policy=whole.policy if "logprobs" in needs else None,
         anchor=whole.anchor if "reference" in needs else None,
         stat={key: value for key, value in whole.stat.items() if key in needs},
+        col=whole.col,
+        each=with_tokens(whole).each if "tokens" in needs else None,
     )
-    assert loss(bare, bare).shape == (4,)
-    for missing in needs:
+    out = loss(bare, bare)
+    assert (out[0] if isinstance(out, tuple) else out).shape == (4,)
+    for missing in needs - ({"logprobs", "reference"} if "tokens" in needs else set()):
         less = replace(
             bare,
             policy=None if missing == "logprobs" else bare.policy,
             anchor=None if missing == "reference" else bare.anchor,
             stat={key: value for key, value in bare.stat.items() if key != missing},
+            each=None if missing == "tokens" else bare.each,
         )
         with pytest.raises((AssertionError, KeyError)):
             loss(less, less)
@@ -139,9 +171,10 @@ def test_a_loss_declares_what_it_reads(name: str) -> None:
 @pytest.mark.parametrize(("shelf", "name", "options"), members(preference_loss, reward_loss))
 def test_a_loss_declares_the_columns_it_reads(shelf: Shelf, name: str, options: dict[str, Any]) -> None:
     """The data has no more than what is declared; and of that, nothing may be missing."""
-    declared = columns_read(Choice(name, options), shelf)
-    both = [replace(view(4), col={column: torch.rand(4) for column in declared}) for _ in range(2)]
-    assert shelf.bind(name, **options)(*both).shape == (4,)
+    found = reads([Choice(name, options)], (shelf,))
+    declared = (*found.columns, *found.answer_columns)
+    both = [replace(with_tokens(view(4)), col={column: torch.rand(4) for column in declared}) for _ in range(2)]
+    assert values(shelf.bind(name, **options), *both).shape == (4,)
     for column in declared:
         with pytest.raises(DataError, match=f"reads the column '{column}'"):
             shelf.bind(name, **options)(*(replace(one, col={}) for one in both))
@@ -153,17 +186,20 @@ def test_a_loss_declares_the_columns_it_reads(shelf: Shelf, name: str, options: 
 def one_finite_value_per_response(loss: Fn, entry: Entry) -> None:
     for spread in (1.0, 1e3):
         given = view(6, spread=spread)
-        value = loss(given)
+        value = values(loss, given)
         assert value.shape == (6,) and bool(value.isfinite().all())
         found = [g for g in gradients(value, leaves(given)) if g is not None]
         assert found and all(bool(g.isfinite().all()) for g in found)
 
 
 def good_answers_rise_and_bad_ones_fall(loss: Fn, entry: Entry) -> None:
+    """Of labels; where there are none, this says nothing."""
     given = level(6)
-    slope = gradients(loss(given), [together(given, entry)])[0]
+    if not entry.declarations.get("labels"):
+        return
+    slope = gradients(values(loss, given), [together(given, entry)])[0]
     assert slope is not None
-    counts = given.col["mismatched"] == 0
+    counts = (given.col["mismatched"] == 0) | ("mismatched" not in entry.declarations)
     assert bool((slope[counts & (given.col["label"] == 1)] < 0).all())
     assert bool((slope[counts & (given.col["label"] == 0)] > 0).all())
     assert bool((slope[~counts] == 0).all())
@@ -171,14 +207,14 @@ def good_answers_rise_and_bad_ones_fall(loss: Fn, entry: Entry) -> None:
 
 def order_does_not_matter(loss: Fn, entry: Entry) -> None:
     given, order = view(6), torch.tensor([3, 0, 5, 1, 4, 2])
-    torch.testing.assert_close(loss(given.take(order)), loss(given)[order])
+    torch.testing.assert_close(values(loss, given.take(order)), values(loss, given)[order])
 
 
 def it_couples_if_it_says_so(loss: Fn, entry: Entry) -> None:
     given = view(6)
     assert given.policy is not None and given.score is not None
     moved = [5.0 * (torch.arange(6) > 0) + x for x in (given.policy, given.score)]
-    changed = bool(loss(given)[0] != loss(replace(given, policy=moved[0], score=moved[1]))[0])
+    changed = bool(values(loss, given)[0] != values(loss, replace(given, policy=moved[0], score=moved[1]))[0])
     assert changed == (entry.declarations.get("couples") == "step")
 
 
@@ -196,7 +232,87 @@ def test_ratings(law: Law, shelf: Shelf, name: str, options: dict[str, Any]) -> 
     hold(law, shelf, name, options)
 
 
+# --- ranking losses ------------------------------------------------------------------------------------------------
+
+
+def ranked(size: int = 5, wide: int = 4, *, spread: float = 1.0) -> Rankings:
+    """Random rankings of two to four answers, the better ones first; none are tied."""
+    there = torch.arange(wide) < (2 + torch.arange(size) % 3)[:, None]
+    return Rankings(
+        there=there,
+        rating=torch.arange(wide, 0, -1).double().expand(size, wide) - 2.5,
+        length=torch.where(there, torch.randint(2, 9, (size, wide)), 1).double(),
+        policy=normal(size, wide, spread=spread),
+        anchor=(spread * torch.randn(size, wide)).double(),
+        col={name: torch.rand(size, wide, dtype=torch.float64) for name in COLUMNS},
+    )
+
+
+def rearranged(rankings: Rankings, pick: Callable[[Tensor], Tensor]) -> Rankings:
+    """The same picked out of every field."""
+    assert rankings.policy is not None and rankings.anchor is not None
+    return Rankings(
+        there=pick(rankings.there),
+        rating=pick(rankings.rating),
+        length=pick(rankings.length),
+        policy=pick(rankings.policy),
+        anchor=pick(rankings.anchor),
+        col={name: pick(column) for name, column in rankings.col.items()},
+    )
+
+
+def one_finite_value_per_ranking(loss: Fn, entry: Entry) -> None:
+    for spread in (1.0, 1e3):
+        given = ranked(spread=spread)
+        assert given.policy is not None
+        value = loss(given)
+        assert value.shape == (5,) and bool(value.isfinite().all())
+        (slope,) = gradients(value, [given.policy])
+        assert slope is not None and bool(slope.isfinite().all())
+        assert bool((slope[~given.there] == 0).all()), "an answer that is not there moves something"
+
+
+def the_best_rises_and_the_worst_falls(loss: Fn, entry: Entry) -> None:
+    given = ranked()
+    alike = torch.full_like(given.length, -2.0) * given.length
+    given = replace(given, policy=alike.clone().requires_grad_(), anchor=alike)
+    assert given.policy is not None
+    (slope,) = gradients(loss(given), [given.policy])
+    last = given.there.sum(dim=1) - 1
+    assert slope is not None and bool((slope[:, 0] < 0).all())
+    assert bool((slope[torch.arange(5), last] > 0).all())
+
+
+def rankings_do_not_affect_one_another(loss: Fn, entry: Entry) -> None:
+    given, some = ranked(), torch.tensor([4, 1])
+    assert given.policy is not None
+    value = loss(given)
+    torch.testing.assert_close(loss(rearranged(given, lambda x: x[some])), value[some])
+    (slope,) = gradients(value[0], [given.policy])
+    assert slope is not None and bool((slope[1:] == 0).all())
+
+
+def the_order_of_answers_does_not_matter(loss: Fn, entry: Entry) -> None:
+    given, order = ranked(), torch.tensor([2, 0, 3, 1])
+    torch.testing.assert_close(loss(rearranged(given, lambda x: x[:, order])), loss(given))
+
+
+RANKINGS = (
+    one_finite_value_per_ranking,
+    the_best_rises_and_the_worst_falls,
+    rankings_do_not_affect_one_another,
+    the_order_of_answers_does_not_matter,
+)
+
+
+@pytest.mark.parametrize("law", RANKINGS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize(("shelf", "name", "options"), members(ranking_loss))
+def test_rankings(law: Law, shelf: Shelf, name: str, options: dict[str, Any]) -> None:
+    hold(law, shelf, name, options)
+
+
 LAWS = {
+    ranking_loss.kind: {law.__name__ for law in RANKINGS},
     preference_loss.kind: {law.__name__ for law in PAIRS},
     reward_loss.kind: {law.__name__ for law in PAIRS},
     rating_loss.kind: {law.__name__ for law in RATINGS},

@@ -15,6 +15,7 @@ from whet.losses import (
     kl_estimator,
     policy_objective,
     preference_loss,
+    ranking_loss,
     rating_loss,
     ratio_pooling,
     reward_loss,
@@ -29,8 +30,12 @@ TREES: dict[str, Callable[[], list[Tree]]] = {
     preference_loss.kind: tiny.pair_trees,
     reward_loss.kind: tiny.pair_trees,
     rating_loss.kind: tiny.rating_trees,
+    ranking_loss.kind: tiny.ranking_trees,
     step_loss.kind: tiny.label_trees,
 }
+
+
+HEADS = ("score", "value")
 
 
 def online(**fields: object) -> Callable[[], Made]:
@@ -41,7 +46,7 @@ def online(**fields: object) -> Callable[[], Made]:
 def methods() -> dict[str, Callable[[], Made]]:
     """Every named loss, and every part of an online loss in one row each."""
     offline = {
-        entry.name: named(entry.name, TREES[kind.shelf.kind], *(("score",) if "score" in str(needs) else ()))
+        entry.name: named(entry.name, TREES[kind.shelf.kind], *(head for head in HEADS if head in str(needs)))
         for kind in KINDS.values()
         for entry in kind.shelf.entries()
         for needs in (entry.declarations["needs"],)

@@ -19,6 +19,7 @@ from whet.batch import Tree, pack
 from whet.build import data
 from whet.build.terms import loss_terms
 from whet.data.config import DataConfig
+from whet.data.reads import Reads
 from whet.errors import DataError
 from whet.losses import preference_loss, reward_loss
 from whet.losses.terms import Views
@@ -65,7 +66,7 @@ def test_a_prompts_own_weight_is_shared_by_its_pairs() -> None:
 def test_columns_of_the_data_stay_out_unless_the_loss_reads_them() -> None:
     own = {"margin": 0.5, "reference": 7.0, "step_row": 3.0, "weight/dpo": 9.0}
     assert grown(ranked("P", 2, 1, **own))[0].pair == {"weight": [1.0]}
-    assert grown(ranked("P", 3, 2, 1, **own), columns=("margin",))[0].pair["margin"] == [0.5] * 3
+    assert grown(ranked("P", 3, 2, 1, **own), reads=Reads(columns=("margin",)))[0].pair["margin"] == [0.5] * 3
 
 
 def test_a_dataset_holds_pairs_or_rankings() -> None:

@@ -20,7 +20,7 @@ from whet.batch import TokenBatch, Tree, pack
 from whet.build.terms import likelihood, loss_terms, online_terms
 from whet.data.config import DataConfig
 from whet.errors import NumericsError
-from whet.losses import preference_loss, rating_loss, reward_loss, step_loss
+from whet.losses import offline_loss, reward_loss, step_loss
 from whet.losses.terms import Term
 from whet.metrics import Mean, Sum
 from whet.models.config import ModelConfig
@@ -48,7 +48,7 @@ def sft() -> Made:
 
 
 def named(name: str, trees: Callable[[], list[Tree]], *heads: str) -> Callable[[], Made]:
-    shelves = (preference_loss, rating_loss, reward_loss, step_loss)
+    shelves = (*offline_loss.shelves, reward_loss, step_loss)
     return lambda: (loss_terms(Choice(name), shelves)[0], trees(), heads)
 
 

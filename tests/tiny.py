@@ -8,6 +8,7 @@ from functools import cache
 import torch
 
 from whet.batch import Tree
+from whet.losses import offline_loss
 from whet.models.attention import register
 from whet.models.policy import Decoder
 from whet.train.learner import Learner
@@ -73,6 +74,17 @@ def prompt(rng: random.Random) -> tuple[int, ...]:
     return tuple(rng.randrange(VOCABULARY) for _ in range(rng.randint(2, 5)))
 
 
+ANSWER_COLUMNS = sorted(
+    {
+        name
+        for shelf in offline_loss.shelves
+        for entry in shelf.entries()
+        for name in entry.declarations.get("answer_columns", {})
+    }
+)
+"""Numbers of each answer that some method reads."""
+
+
 def pair_trees(n: int = 6, seed: int = 0, **columns: float) -> list[Tree]:
     """Pairs of one prompt each, of unequal lengths."""
     rng = random.Random(seed)
@@ -80,7 +92,22 @@ def pair_trees(n: int = 6, seed: int = 0, **columns: float) -> list[Tree]:
     for _ in range(n):
         p = prompt(rng)
         both = [rollout(rng, p, rng.randint(1, 6)) for _ in range(2)]
-        out.append(Tree(rollouts=both, pairs=[(0, 1)], pair={k: [v] for k, v in columns.items()}))
+        answers = {name: [rng.random(), rng.random()] for name in ANSWER_COLUMNS}
+        out.append(Tree(rollouts=both, pairs=[(0, 1)], response=answers, pair={k: [v] for k, v in columns.items()}))
+    return out
+
+
+def ranking_trees(n: int = 4, seed: int = 0) -> list[Tree]:
+    """Rankings of two to four answers, some of them tied."""
+    rng = random.Random(seed)
+    out = []
+    for number in range(n):
+        p, size = prompt(rng), 2 + number % 3
+        answers = [rollout(rng, p, rng.randint(1, 6)) for _ in range(size)]
+        rating = [float(i // 2 if number % 2 else i) - 1.0 for i in reversed(range(1, size + 1))]
+        columns = {"rating": rating, "weight": [1.0 + number] * size}
+        pairs = [(i, j) for i in range(size) for j in range(size) if rating[i] > rating[j]]
+        out.append(Tree(rollouts=answers, pairs=pairs, response=columns, unit=[0] * size))
     return out
 
 
@@ -91,7 +118,15 @@ def rating_trees(n: int = 6, seed: int = 0) -> list[Tree]:
     own = [rollout(rng, p, rng.randint(1, 6)) for p in prompts]
     twins = [rollout(rng, p, rng.randint(1, 6)) for p in prompts]
     return [
-        Tree(rollouts=[a, b], response={"label": [float(i % 2), 0.0], "mismatched": [0.0, 1.0]}, unit=[0, 1])
+        Tree(
+            rollouts=[a, b],
+            response={
+                **{name: [rng.random(), 0.0] for name in ANSWER_COLUMNS},
+                "label": [float(i % 2), 0.0],
+                "mismatched": [0.0, 1.0],
+            },
+            unit=[0, 1],
+        )
         for i, (a, b) in enumerate(zip(own, twins, strict=True))
     ]
 

@@ -66,6 +66,12 @@ class TokenBatch:
         return none.index_add_(0, self.row, torch.ones_like(self.row))  # bincount would wait for a GPU
 
     @property
+    def rankings(self) -> tuple[Tensor, Tensor]:
+        """(the ranking of each response `[R]`, the first response of each ranking `[G]`): siblings stand together."""
+        _, of, count = self.group.unique_consecutive(return_inverse=True, return_counts=True)
+        return of, count.cumsum(0) - count
+
+    @property
     def targets(self) -> Tensor:
         """The counted tokens' ids, `[N]`."""
         return self.tokens[self.counted]

@@ -46,7 +46,10 @@ from whet.words import complaint, listed, nearest
 
 __all__ = ["Choice", "Either", "Entry", "Option", "Shelf", "plug", "validate"]
 
-DECLARATIONS = ("needs", "couples", "beside", "breaks", "columns")
+DECLARATIONS = (
+    *("needs", "couples", "carries", "beside", "breaks"),
+    *("columns", "answer_columns", "labels", "mismatched"),
+)
 """What a decorator may declare unless its shelf says otherwise: a misspelt declaration must not go unread."""
 
 _ALIASES = {name: value for name, value in vars(whet.types).items() if get_origin(value) is Literal}

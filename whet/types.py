@@ -250,12 +250,14 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranking:
-    """K responses to one task, best first; equal `scores` are ties. `columns` are the data's own numbers (margin …)."""
+    """K responses to one task, best first; equal `scores` are ties. `columns` are the data's own numbers (margin …),
+    `answer_columns` those that each response has (rating …)."""
 
     id: str
     rollouts: tuple[Rollout, ...]
     scores: tuple[float, ...]
     columns: Mapping[str, float] = field(default_factory=dict[str, float])
+    answer_columns: Mapping[str, tuple[float, ...]] = field(default_factory=dict[str, tuple[float, ...]])
 
     def better(self) -> tuple[tuple[int, int], ...]:
         """Places of every (better, worse) two responses: all C(K, 2) unless two are tied or have the same tokens.

@@ -11,27 +11,29 @@ from whet.build.idle import idle
 from whet.data.config import DataConfig
 from whet.data.readers import sources
 from whet.errors import ConfigError, WhetError
-from whet.losses import preference_loss, rating_loss, reward_loss, step_loss
+from whet.losses import offline_loss, preference_loss, ranking_loss, reward_loss, step_loss, token_loss
 from whet.models.config import ModelConfig
 from whet.models.place import base_of, model_of
 from whet.names import CODE, LAB, LATER, MODEL, is_lab, worlds_of
-from whet.registry import Shelf
 from whet.rewards import reward
 from whet.rewards.config import RewardConfig
 from whet.rewards.loading import check_place
 from whet.train.config import LoopConfig, OfflineConfig, OnlineConfig, PassConfig
 from whet.words import listed, nearest, shown
 
+PREFERRED = (
+    *("rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies"),
+    *("logps/chosen", "logps/rejected"),
+)
 HELD_OUT: Mapping[str, tuple[str, ...]] = {
     "supervised": ("mean_token_nll",),
     "online": ("reward", "length", "unscorable"),
     "reward loss": ("accuracy", "margin", "score/mean", "score/std"),
     "step loss": ("accuracy", "score/mean"),
-    "preference loss": (
-        *("rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies"),
-        *("logps/chosen", "logps/rejected"),
-    ),
+    "preference loss": PREFERRED,
+    "ranking loss": PREFERRED,
     "rating loss": ("rewards/chosen", "rewards/rejected"),
+    "rating loss without labels": ("rewards/mean", "logps/mean"),
 }
 """What is measured on held-out rows, by loop or by the shelf of its loss."""
 
@@ -140,8 +142,11 @@ def _held_out(config: LoopConfig) -> Iterator[str]:
 def _kind(config: LoopConfig) -> str:
     """The shelf of a loop's loss, or the loop itself where it has none to choose."""
     choice = getattr(config, "loss", None)
-    shelves = (preference_loss, rating_loss, reward_loss, step_loss)
-    return next(s.kind for s in shelves if choice.name in s.names()) if choice is not None else config.loop
+    if choice is None:
+        return config.loop
+    shelf = next(s for s in (*offline_loss.shelves, reward_loss, step_loss) if choice.name in s.names())
+    labels = shelf.entry(choice.name).declarations.get("labels", False)
+    return f"{shelf.kind} without labels" if shelf.kind == "rating loss" and not labels else shelf.kind
 
 
 def _loss(config: LoopConfig) -> Iterator[str]:
@@ -155,12 +160,51 @@ def _loss(config: LoopConfig) -> Iterator[str]:
             "of them (the quickstart's stage `compare` makes one)"
         )
     if isinstance(config, OfflineConfig):
-        shelf: Shelf = next(s for s in (preference_loss, rating_loss) if choice.name in s.names())
-        if "reference" not in shelf.entry(choice.name).declarations.get("needs", ()):
+        yield from _sum(config)
+        names = [choice.name, *(plus.loss.name for plus in config.plus)]
+        if not any(map(_looks, names)):
             given = {"reference": config.reference is not None, "reference_cache": config.reference_cache != "auto"}
-            yield from (f"{key} is given, but {choice.name} looks at none: leave it out" for key in given if given[key])
+            none = f"{choice.name} looks at none" if len(names) == 1 else f"none of {listed(names)} looks at one"
+            yield from (f"{key} is given, but {none}: leave it out" for key in given if given[key])
         if config.reference is not None:
             yield from _untrained(config.reference, "reference")
+
+
+def _looks(name: str) -> bool:
+    """Whether a loss compares with a reference."""
+    if name in token_loss.names():
+        return False
+    return "reference" in offline_loss.shelf_of(name).entry(name).declarations.get("needs", ())
+
+
+def _sum(config: OfflineConfig) -> Iterator[str]:
+    """Which losses cannot be added, and why."""
+    first, own = config.loss.name, offline_loss.shelf_of(config.loss.name)
+    if not config.plus and config.coef != 1:
+        yield f"coef is {config.coef:g}, but nothing is added to {first}: scale optim.lr instead, or set plus"
+    names = [first]
+    for number, plus in enumerate(config.plus):
+        name, where = plus.loss.name, f"plus.{number}.loss is {plus.loss.name}"
+        if name in names:
+            yield f"{where}, which is in the sum already: give it one coef"
+        names.append(name)
+        if name in token_loss.names():
+            if token_loss.entry(name).declarations.get("needs") != {"logprobs"}:
+                yield f"{where}, which is no likelihood of answers: to a loss over a dataset only nll can be added"
+            continue
+        shelf = offline_loss.shelf_of(name)
+        if shelf is not own and (own, shelf) != (ranking_loss, preference_loss):
+            yield (
+                f"{where}, which gives one number per {EATS[shelf.kind]}, and {first} one per {EATS[own.kind]}: the "
+                "same rows cannot be both; add methods of one shelf (whet list)"
+            )
+
+
+EATS: Mapping[str, str] = {
+    "preference loss": "pair",
+    "ranking loss": "whole ranking",
+    "rating loss": "single answer",
+}
 
 
 def _untrained(model: ModelConfig, key: str) -> Iterator[str]:

@@ -14,6 +14,7 @@ from whet.data.config import DataConfig
 from whet.data.intake import Report
 from whet.data.mismatch import mismatched
 from whet.data.readers import read_rows
+from whet.data.reads import NUMBERLESS, Reads
 from whet.data.render import Renderer
 from whet.data.rows import Row, rows_of
 from whet.data.splits import Overlap, overlap, overlap_of_tasks, split_rows
@@ -156,36 +157,46 @@ def _sides(
 
 
 def ranking_trees(
-    found: Sequence[Row], renderer: Renderer, *, config: DataConfig, columns: Sequence[str] = ()
+    found: Sequence[Row], renderer: Renderer, *, config: DataConfig, reads: Reads
 ) -> tuple[list[Tree], Report]:
     """One tree for each prompt, with every two answers that differ as a pair; the pairs of a prompt weigh 1 together,
     or what the data's own `weight` says. Of the data's columns those come along that the loss reads."""
-    rankings, report = dataset.rankings(found, renderer, config=config, columns=columns)
-    return [_ranking_tree(ranking, columns) for ranking in rankings], report
+    rankings, report = dataset.rankings(found, renderer, config=config, reads=reads)
+    return [_ranking_tree(ranking, reads) for ranking in rankings], report
 
 
-def _ranking_tree(ranking: Ranking, columns: Sequence[str]) -> Tree:
-    pairs = ranking.better()
-    numbers = {name: ranking.columns[name] for name in columns}
-    numbers["weight"] = ranking.columns.get("weight", 1.0) / len(pairs)
+def _ranking_tree(ranking: Ranking, reads: Reads) -> Tree:
+    pairs, size = ranking.better(), len(ranking.rollouts)
+    numbers = {name: ranking.columns[name] for name in reads.columns}
+    weight = ranking.columns.get("weight", 1.0)
+    answers: dict[str, Sequence[float]] = {name: ranking.answer_columns[name] for name in reads.answer_columns}
+    if reads.whole:
+        answers = {"rating": ranking.scores, **answers, "weight": [weight] * size}
     return Tree(
         rollouts=ranking.rollouts,
         pairs=pairs,
-        pair={name: [value] * len(pairs) for name, value in numbers.items()},
+        response=answers,
+        pair={name: [value] * len(pairs) for name, value in {**numbers, "weight": weight / len(pairs)}.items()},
+        unit=[0] * size if reads.whole else None,
     )
 
 
-def rating_trees(found: Sequence[Row], renderer: Renderer, *, config: DataConfig) -> tuple[list[Tree], Report]:
-    """One tree for each labelled answer, with the same answer's mismatched twin: behind another row's prompt.
+def rating_trees(
+    found: Sequence[Row], renderer: Renderer, *, config: DataConfig, reads: Reads
+) -> tuple[list[Tree], Report]:
+    """One tree for each answer with its label and numbers, and where the loss reads it, the answer's mismatched twin:
+    behind another row's prompt.
 
     The twin carries `mismatched` 1 and says where KTO's reference point lies; it is in no denominator.
     """
-    ratings, report = dataset.ratings(found, renderer, config=config)
+    ratings, report = dataset.ratings(found, renderer, config=config, reads=reads)
+    if not reads.mismatched:
+        return [Tree(rollouts=[r.rollout], response={k: [v] for k, v in r.columns.items()}) for r in ratings], report
     twins, cut = mismatched(ratings, limit=config.max_length or renderer.context)
     trees = [
         Tree(
             rollouts=[rating.rollout, twin],
-            response={"label": [rating.columns["label"], 0.0], "mismatched": [0.0, 1.0]},
+            response={**{k: [v, 0.0] for k, v in rating.columns.items()}, "mismatched": [0.0, 1.0]},
             unit=[0, 1],
         )
         for rating, twin in zip(ratings, twins, strict=True)
@@ -194,7 +205,9 @@ def rating_trees(found: Sequence[Row], renderer: Renderer, *, config: DataConfig
     return trees, replace(report, notes=(*report.notes, note)) if cut else report
 
 
-def label_trees(found: Sequence[Row], renderer: Renderer, *, config: DataConfig) -> tuple[list[Tree], Report]:
+def label_trees(
+    found: Sequence[Row], renderer: Renderer, *, config: DataConfig, reads: Reads
+) -> tuple[list[Tree], Report]:
     """One tree for each labelled solution, its step labels at their tokens."""
     ratings, report = dataset.steps(found, renderer, config=config)
     return [Tree(rollouts=[rating.rollout], labels=[rating.steps]) for rating in ratings], report
@@ -207,6 +220,7 @@ def example_trees(rollouts: Sequence[Rollout]) -> list[Tree]:
 
 TREES: Mapping[str, Reader[Tree]] = {
     "preference loss": ranking_trees,
+    "ranking loss": ranking_trees,
     "reward loss": ranking_trees,
     "rating loss": rating_trees,
     "step loss": label_trees,
@@ -221,10 +235,9 @@ def trees(
     note: Note,
     *,
     kind: str,
-    columns: Sequence[str] = (),
+    reads: Reads = NUMBERLESS,
     held: DataConfig | None = None,
 ) -> tuple[list[Tree], list[Tree]]:
-    """A dataset as the trees that a shelf's losses learn from: (learned, held out). `columns` are those of the data
-    that the loss reads."""
-    read = partial(TREES[kind], columns=columns) if columns else TREES[kind]
-    return both(config, decoder, objects, note, read, held=held)
+    """A dataset as the trees that a shelf's losses learn from: (learned, held out). `reads` says what of the data the
+    loss reads."""
+    return both(config, decoder, objects, note, partial(TREES[kind], reads=reads), held=held)

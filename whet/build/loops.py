@@ -23,7 +23,7 @@ from whet.data.intake import Report
 from whet.data.order import Cursor
 from whet.data.splits import Overlap
 from whet.files import write_folder_atomically
-from whet.losses import preference_loss, rating_loss, reward_loss, step_loss
+from whet.losses import offline_loss, reward_loss, step_loss
 from whet.losses.terms import Term
 from whet.losses.tokens import looks_at_another
 from whet.models.io import add_value_head, save
@@ -140,9 +140,11 @@ def _reward_model(config: RewardModelConfig, place: Place) -> Job:
 
 
 def _offline(config: OfflineConfig, place: Place) -> Job:
-    found, looks = terms.loss_terms(config.loss, (preference_loss, rating_loss))
+    found, looks = terms.offline_terms(config, offline_loss.shelves)
     policy = models.policy(config.model, seed=config.seed)
-    learned, held = _trees(config, policy, place, (preference_loss, rating_loss))
+    if any("value" in term.needs for term in found):
+        add_value_head(policy, config.seed)
+    learned, held = _trees(config, policy, place, offline_loss.shelves)
     pace = _pace(config, len(learned))
     learner = Learner.of(policy, found, config.optim, total=pace["steps"], seed=config.seed)
     measured = -(-pace["steps"] // config.eval.every) if config.eval.every else 1
@@ -255,9 +257,10 @@ def _trees(
 ) -> tuple[list[Tree], list[Tree]]:
     loss: Choice = config.loss  # pyright: ignore[reportAttributeAccessIssue]
     shelf = next(s for s in shelves if loss.name in s.names())
-    columns = terms.columns_read(loss, shelf)
+    more = [plus.loss for plus in config.plus] if isinstance(config, OfflineConfig) else []
+    reads = terms.reads([loss, *more], shelves)
     return data.trees(
-        config.data, decoder, place.objects, place.note, kind=shelf.kind, columns=columns, held=config.eval.data
+        config.data, decoder, place.objects, place.note, kind=shelf.kind, reads=reads, held=config.eval.data
     )
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 
 from whet.batch import TokenBatch
+from whet.data.reads import Reads
 from whet.losses import (
     kl_estimator,
     policy_objective,
     preference_loss,
+    ranking_loss,
     rating_loss,
     ratio_pooling,
     reward_loss,
@@ -34,6 +36,7 @@ from whet.losses.terms import (
     on_labels,
     on_pairs,
     on_policy_tokens,
+    on_rankings,
     on_reference,
     on_responses,
     on_tokens,
@@ -43,11 +46,12 @@ from whet.losses.tokens import looks_at_another
 from whet.metrics import Metric
 from whet.models.policy import REFERENCE
 from whet.registry import Choice, Shelf
-from whet.train.config import OnlineConfig
+from whet.train.config import OfflineConfig, OnlineConfig
 from whet.train.monitors import (
     watch_labels,
     watch_pairs,
     watch_policy,
+    watch_rankings,
     watch_ratings,
     watch_scores,
     watch_tokens,
@@ -83,6 +87,12 @@ def per_response(batch: TokenBatch) -> Tensor:
     return counts / counts.sum().clamp(min=1.0)
 
 
+def per_ranking(batch: TokenBatch) -> Tensor:
+    """Weights of rankings in proportion to their column `weight`, equal without; they sum to 1."""
+    given = batch.response.get("weight", torch.ones(batch.rows))[batch.rankings[1]]
+    return given / given.sum()
+
+
 def per_label(batch: TokenBatch) -> Tensor:
     """Equal weights of all step labels; they sum to 1."""
     return torch.full((batch.label_at.numel(),), 1.0 / max(1, batch.label_at.numel()))
@@ -94,6 +104,7 @@ KINDS: Mapping[str, Kind] = {
         Kind(shelf=preference_loss, inputs=on_pairs, over="pair", weigh=per_pair, monitor=watch_pairs),
         Kind(shelf=reward_loss, inputs=on_pairs, over="pair", weigh=per_pair, monitor=watch_scores),
         Kind(shelf=rating_loss, inputs=on_responses, over="response", weigh=per_response, monitor=watch_ratings),
+        Kind(shelf=ranking_loss, inputs=on_rankings, over="ranking", weigh=per_ranking, monitor=watch_rankings),
         Kind(shelf=step_loss, inputs=on_labels, over="label", weigh=per_label, monitor=watch_labels),
     )
 }
@@ -112,24 +123,65 @@ def likelihood(weigh: Choice) -> Term:
     )
 
 
+TOKENS = "tokens"
+"""The need of a method that looks at log-probabilities one by one."""
+
+
 def loss_terms(choice: Choice, shelves: tuple[Shelf, ...]) -> tuple[list[Term], bool]:
     """The terms of a named loss with what its method declares beside it, and whether they look at a reference."""
     shelf = next(s for s in shelves if choice.name in s.names())
     kind, declared = KINDS[shelf.kind], shelf.entry(choice.name).declarations
     needs = frozenset(declared.get("needs", ()))
     inside = any(map(looks_at_another, needs))  # the reference is run beside the policy, and says all it is asked
+    carried: dict[str, Tensor] | None = {} if declared.get("carries") else None
+    inputs = kind.inputs
+    if TOKENS in needs:
+        inputs = partial(inputs, each=True)
+    if carried is not None:
+        inputs = partial(inputs, carried=carried)
     main = Term(
         name=choice.name,
         fn=shelf.bind(choice.name, **choice.options),
-        inputs=kind.inputs,
+        inputs=inputs,
         weigh=kind.weigh,
         over=kind.over,
-        needs=needs if inside else needs - {REFERENCE},
+        needs=(needs if inside else needs - {REFERENCE}) - {TOKENS},
         couples=declared.get("couples") == "step",
         monitor=watching(kind.monitor, shelf.check(choice.name, choice.options)),
+        carried=carried,
     )
-    beside = [_beside(name, coef) for name, coef in declared.get("beside", {}).items()]
+    beside = [_beside(name, coef, kind) for name, coef in declared.get("beside", {}).items()]
     return [main, *beside], REFERENCE in needs
+
+
+def offline_terms(config: OfflineConfig, shelves: tuple[Shelf, ...]) -> tuple[list[Term], bool]:
+    """The terms of a sum of losses, `coef · loss + Σ plus`, and whether any looks at a reference; the first is watched.
+
+    Summands of one name are one term.
+    """
+    found, looks = loss_terms(config.loss, shelves)
+    made = [replace(term, coef=term.coef * config.coef) for term in found]
+    for plus in config.plus:
+        if plus.loss.name in token_loss.names():
+            more, looked = [_beside(plus.loss.name, 1.0, KINDS[_shelf(config.loss, shelves).kind])], False
+        else:
+            more, looked = loss_terms(plus.loss, shelves)
+        made += [replace(term, coef=term.coef * plus.coef, monitor=None) for term in more]
+        looks = looks or looked
+    return _joined(made), looks
+
+
+def _joined(terms: Sequence[Term]) -> list[Term]:
+    """One term a name; coefficients of the same add up (`nll` beside a method, and asked for)."""
+    out: dict[str, Term] = {}
+    for term in terms:
+        before = out.get(term.name)
+        out[term.name] = term if before is None else replace(before, coef=before.coef + term.coef)
+    return list(out.values())
+
+
+def _shelf(choice: Choice, shelves: tuple[Shelf, ...]) -> Shelf:
+    return next(shelf for shelf in shelves if choice.name in shelf.names())
 
 
 def watching(monitor: Callable[..., dict[str, Metric]], options: Mapping[str, Any]) -> Monitor:
@@ -138,20 +190,37 @@ def watching(monitor: Callable[..., dict[str, Metric]], options: Mapping[str, An
     return partial(monitor, **{name: value for name, value in options.items() if name in asked})
 
 
-def columns_read(choice: Choice, shelf: Shelf) -> tuple[str, ...]:
-    """The data's columns that a loss reads with these options: it declares each with the option that asks for it."""
-    options = shelf.check(choice.name, choice.options)
-    declared = shelf.entry(choice.name).declarations.get("columns", {})
-    return tuple(column for column, option in declared.items() if options[option])
+def reads(choices: Sequence[Choice], shelves: tuple[Shelf, ...]) -> Reads:
+    """What a sum of losses reads of the data with these options: the union of what each declares."""
+    every = [(choice, _shelf(choice, shelves)) for choice in choices if choice.name not in token_loss.names()]
+    said = [shelf.entry(choice.name).declarations for choice, shelf in every]
+    return Reads(
+        columns=_named("columns", every),
+        answer_columns=_named("answer_columns", every),
+        labels=any(declared.get("labels", False) for declared in said),
+        mismatched=any(declared.get("mismatched", False) for declared in said),
+        whole=any(shelf is ranking_loss for _, shelf in every),
+    )
 
 
-def _beside(name: str, coef: float) -> Term:
-    """A token loss on the chosen answers, averaged over their tokens."""
+def _named(declaration: str, every: Sequence[tuple[Choice, Shelf]]) -> tuple[str, ...]:
+    """Columns that a loss declares with the option that asks for them, or with True where it always does."""
+    out: dict[str, None] = {}
+    for choice, shelf in every:
+        options = shelf.check(choice.name, choice.options)
+        for column, option in shelf.entry(choice.name).declarations.get(declaration, {}).items():
+            if option is True or options[option]:
+                out[column] = None
+    return tuple(out)
+
+
+def _beside(name: str, coef: float, kind: Kind) -> Term:
+    """A token loss on the answers that are to be imitated, averaged over their tokens."""
     return Term(
         name=name,
         fn=token_loss.bind(name),
         inputs=on_tokens,
-        weigh=chosen_token_mean,
+        weigh=IMITATED[kind.over],
         over="token",
         needs=frozenset(token_loss.entry(name).declarations["needs"]),
         coef=coef,
@@ -163,9 +232,35 @@ def chosen_token_mean(batch: TokenBatch) -> Tensor:
 
     Pairs have their weights here too; the answer that wins several pairs counts in each.
     """
-    chosen = torch.zeros(batch.rows).index_add(0, batch.pairs[:, 0], _pair_weights(batch))
-    counts = chosen[batch.row]
+    return _token_mean(torch.zeros(batch.rows).index_add(0, batch.pairs[:, 0], _pair_weights(batch)), batch)
+
+
+def desirable_token_mean(batch: TokenBatch) -> Tensor:
+    """The mean over the counted tokens of the answers labelled desirable, 0 on all others."""
+    counts = 1.0 - batch.response.get("mismatched", torch.zeros(batch.rows))
+    return _token_mean(counts * (batch.response["label"] > 0), batch)
+
+
+def best_token_mean(batch: TokenBatch) -> Tensor:
+    """The mean over the counted tokens of each prompt's best answer (ties: all of them), 0 on all others."""
+    of, first = batch.rankings
+    rating = batch.response["rating"]
+    top = torch.full((first.numel(),), float("-inf")).scatter_reduce(0, of, rating, "amax")
+    return _token_mean((rating == top[of]).float() * per_ranking(batch)[of], batch)
+
+
+def _token_mean(answers: Tensor, batch: TokenBatch) -> Tensor:
+    """Weights of counted tokens in proportion to those of their answers; they sum to 1."""
+    counts = answers[batch.row]
     return counts / counts.sum().clamp(min=torch.finfo(counts.dtype).tiny)
+
+
+IMITATED: Mapping[Over, Weigh] = {
+    "pair": chosen_token_mean,
+    "response": desirable_token_mean,
+    "ranking": best_token_mean,
+}
+"""Whose likelihood `nll` is beside a method, by what the method gives one value per."""
 
 
 def online_terms(config: OnlineConfig) -> tuple[list[Term], list[Term]]:

@@ -6,6 +6,7 @@
 | ranking       | prompt, responses, and scores (higher is better) or ranks (1 is best)                  |
 | steps         | prompt, completions, labels: the steps of one solution with a label each               |
 | label         | prompt, completion, label; or messages, label; or text, label                          |
+| rating        | prompt, completion, rating (or score, reward)                                          |
 | demonstration | prompt, completion; or instruction, input, output                                      |
 | messages      | messages, or conversations with from and value                                         |
 | question      | question (or problem); answer                                                          |
@@ -191,6 +192,40 @@ def read_label(columns: Columns) -> Example:
     return _prompted("label", messages[:-1], columns, form="chat", answers=(messages[-1:],), numbers=number)
 
 
+def read_rating(columns: Columns) -> Example:
+    """One answer with numbers of its own."""
+    read = read_demonstration(columns)
+    return _prompted("rating", read.prompt, columns, form=read.form, answers=read.answers)
+
+
+def answer_numbers(example: Example, wanted: Iterable[str]) -> dict[str, tuple[float, ...]]:
+    """Numbers of each answer of a row; a missing one is a fault of the row.
+
+    One answer has them in columns of their names, a preference in `chosen_NAME` and `rejected_NAME` (or `NAME_chosen`,
+    `NAME_rejected`), a ranking in a list `NAME` or `NAMEs`. A rating may also be called score or reward.
+    """
+    return {name: _answer_numbers(example, name) for name in wanted}
+
+
+def _answer_numbers(example: Example, name: str) -> tuple[float, ...]:
+    columns, tried = example.columns, []
+    for one in _RATINGS if name == _RATINGS[0] else (name,):
+        if example.kind == "ranking":
+            ways = [((one,), True), ((f"{one}s",), True)]
+        elif example.kind == "preference":
+            ways = [((f"chosen_{one}", f"rejected_{one}"), False), ((f"{one}_chosen", f"{one}_rejected"), False)]
+        else:
+            ways = [((one,), False)]
+        for keys, several in ways:
+            tried.append(" and ".join(keys))
+            if all(columns.get(key) is not None for key in keys):
+                given = _list(columns, keys[0]) if several else [columns[key] for key in keys]
+                if len(given) != len(example.answers):
+                    raise RowFault(f"has {len(example.answers)} responses and {len(given)} {keys[0]}")
+                return tuple(as_number(value, keys[0]) for value in given)
+    raise RowFault(f"has no {name} of each answer, which the loss reads: give {', or '.join(tried)}")
+
+
 def read_steps(columns: Columns) -> Example:
     prompt, steps = _present(columns, "prompt"), _list(columns, "completions")
     labels = tuple(as_number(value, "labels") for value in _list(columns, "labels"))
@@ -203,6 +238,7 @@ def read_steps(columns: Columns) -> Example:
 
 
 _PROMPTS = ("prompt", "conversations", "messages")
+_RATINGS = ("rating", "score", "reward")
 _ANSWERS = ("answer", "solution", "ground_truth", "final_answer", "target")
 
 LAYOUTS: tuple[Layout, ...] = (
@@ -213,6 +249,7 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout(kind="label", required=("prompt", "completion", "label"), read=read_label),
     Layout(kind="label", required=("messages", "label"), read=read_label),
     Layout(kind="label", required=("text", "label"), read=read_label),
+    *(Layout(kind="rating", required=("prompt", "completion", name), read=read_rating) for name in _RATINGS),
     Layout(kind="demonstration", required=("prompt", "completion"), read=read_demonstration),
     Layout(kind="demonstration", required=("instruction", "output"), read=read_instruction),
     Layout(kind="messages", required=("messages",), read=read_conversation),

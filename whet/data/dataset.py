@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from whet.data.columns import Detected, Layout, as_number, columns_of, detect, misspelt
+from whet.data.columns import Detected, Layout, answer_numbers, as_number, columns_of, detect, misspelt
 from whet.data.config import DataConfig
 from whet.data.example import Example, Kind
 from whet.data.fit import Fitted, fit, tails
 from whet.data.intake import Intake, Report
 from whet.data.messages import user
+from whet.data.reads import LABELLED, NUMBERLESS, Reads
 from whet.data.render import Renderer, plain_prompt
 from whet.data.rows import Row, RowFault
 from whet.errors import DataError
@@ -38,9 +39,10 @@ _ASKED: tuple[Kind, ...] = (
     "preference",
     "ranking",
     "label",
+    "rating",
     "steps",
 )
-_SHOWN: tuple[Kind, ...] = ("demonstration", "messages", "question", "text", "preference")
+_SHOWN: tuple[Kind, ...] = ("demonstration", "messages", "question", "text", "preference", "rating")
 
 
 def tasks(rows: Rows, *, config: DataConfig, renderer: Renderer | None = None) -> tuple[list[Task], Report]:
@@ -72,17 +74,17 @@ def demonstrations(rows: Rows, renderer: Renderer, *, config: DataConfig) -> tup
 
 
 def rankings(
-    rows: Rows, renderer: Renderer, *, config: DataConfig, columns: Sequence[str] = ()
+    rows: Rows, renderer: Renderer, *, config: DataConfig, reads: Reads = NUMBERLESS
 ) -> tuple[list[Ranking], Report]:
     """K answers to one prompt, best first; a preference is a ranking of two. One without any difference is left out.
 
-    `columns` are numbers that every row must have; the column `weight`, a number above 0, comes along where it is.
+    Every row must have the numbers that are read; the column `weight`, a number above 0, comes along where it is.
     """
 
     def make(example: Example, intake: Intake) -> list[Ranking]:
         if example.kind == "preference":
             example = replace(example, numbers=(1.0, 0.0))
-        return _ranking(example, renderer, intake, columns)
+        return _ranking(example, renderer, intake, reads)
 
     items, report = _read(rows, config, ("preference", "ranking"), "pairs", make)
     unweighted = [item.id for item in items if WEIGHT not in item.columns]
@@ -100,26 +102,40 @@ def pairs(rows: Rows, renderer: Renderer, *, config: DataConfig) -> tuple[list[P
     return [pair for item in items for pair in item.pairs()], report
 
 
-def ratings(rows: Rows, renderer: Renderer, *, config: DataConfig) -> tuple[list[Rating], Report]:
-    """Single answers with `columns["label"]` 1 (desirable) or 0; a preference gives one of each."""
+def ratings(
+    rows: Rows, renderer: Renderer, *, config: DataConfig, reads: Reads = LABELLED
+) -> tuple[list[Rating], Report]:
+    """Single answers with their numbers: `label` 1 (desirable) or 0 where it is read, a preference giving one of each.
+
+    Without labels any row will do whose answers have the numbers that are read.
+    """
+    kinds: tuple[Kind, ...] = ("label", "preference") if reads.labels else ("rating", "label", "preference", "ranking")
 
     def make(example: Example, intake: Intake) -> list[Rating]:
-        labels = (1.0, 0.0) if example.kind == "preference" else example.numbers
         if example.kind == "preference" and example.answers[0] == example.answers[1]:
             intake.identical.append(example.where)
             return []
-        if not set(labels) <= {0.0, 1.0}:
-            raise RowFault(f"has {labels[0]:g} in 'label'; a label is 1 or true (desirable), or 0 or false")
+        columns = answer_numbers(example, reads.answer_columns)
+        if reads.labels:
+            columns["label"] = _labels(example)
         fitted = fit(example, renderer, config)
         if not _settle(fitted, example, intake, renderer):
             return []
-        names = [example.id] if len(labels) == 1 else [f"{example.id}/chosen", f"{example.id}/rejected"]
+        ends = {1: ("",), 2: ("/chosen", "/rejected")} if example.kind != "ranking" else {}
+        names = ends.get(len(fitted.rollouts), tuple(f"/{place}" for place in range(len(fitted.rollouts))))
         return [
-            Rating(id=name, rollout=rollout, columns={"label": label})
-            for name, rollout, label in zip(names, fitted.rollouts, labels, strict=True)
+            Rating(id=f"{example.id}{end}", rollout=rollout, columns={k: v[place] for k, v in columns.items()})
+            for place, (end, rollout) in enumerate(zip(names, fitted.rollouts, strict=True))
         ]
 
-    return _read(rows, config, ("label", "preference"), "ratings", make)
+    return _read(rows, config, kinds, "ratings", make)
+
+
+def _labels(example: Example) -> tuple[float, ...]:
+    labels = (1.0, 0.0) if example.kind == "preference" else example.numbers
+    if not set(labels) <= {0.0, 1.0}:
+        raise RowFault(f"has {labels[0]:g} in 'label'; a label is 1 or true (desirable), or 0 or false")
+    return labels
 
 
 def steps(rows: Rows, renderer: Renderer, *, config: DataConfig, separator: str = "\n") -> tuple[list[Rating], Report]:
@@ -285,9 +301,9 @@ def _settle(fitted: Fitted, example: Example, intake: Intake, renderer: Renderer
     return True
 
 
-def _ranking(example: Example, renderer: Renderer, intake: Intake, columns: Sequence[str]) -> list[Ranking]:
+def _ranking(example: Example, renderer: Renderer, intake: Intake, reads: Reads) -> list[Ranking]:
     """The answers best first, as one item or, without any difference, none."""
-    own = _numbers(example.columns, columns)
+    own, each = _numbers(example.columns, reads.columns), answer_numbers(example, reads.answer_columns)
     order = sorted(range(len(example.numbers)), key=lambda i: -example.numbers[i])
     scores = tuple(example.numbers[i] for i in order)
     answers = tuple(example.answers[i] for i in order)
@@ -297,7 +313,8 @@ def _ranking(example: Example, renderer: Renderer, intake: Intake, columns: Sequ
     fitted = fit(replace(example, answers=answers), renderer, intake.config)
     if not _settle(fitted, example, intake, renderer):
         return []
-    ranking = Ranking(id=example.id, rollouts=fitted.rollouts, scores=scores, columns=own)
+    sorted_each = {name: tuple(values[i] for i in order) for name, values in each.items()}
+    ranking = Ranking(id=example.id, rollouts=fitted.rollouts, scores=scores, columns=own, answer_columns=sorted_each)
     if not ranking.better():
         intake.identical.append(example.where)
         return []

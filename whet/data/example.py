@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 from whet.types import Message
 
-Kind = Literal["text", "messages", "prompt", "demonstration", "preference", "ranking", "label", "steps", "question"]
+Kind = Literal[
+    *("text", "messages", "prompt", "demonstration", "question"), *("preference", "ranking", "label", "rating", "steps")
+]
 Form = Literal["plain", "chat", "transcript", "question"]
 """How an example becomes text: as it stands; through the chat template; or, for the last two, through the template
 where there is one, and otherwise as an HH-RLHF transcript or as `Question: …` and `Answer: …`."""

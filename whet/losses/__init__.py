@@ -5,6 +5,7 @@
 | policy_objective   | (log_ratio [N], advantage [N], *, …)                          | counted token |
 | token_loss         | (logprobs [N], *, …)                                          | counted token |
 | preference_loss    | (chosen: Responses [P], rejected: Responses [P], *, …)        | pair          |
+| ranking_loss       | (rankings: Rankings [G, K], *, …)                             | ranking       |
 | reward_loss        | (chosen: Responses [P], rejected: Responses [P], *, …)        | pair          |
 | rating_loss        | (responses: Responses [R], *, …)                              | response      |
 | step_loss          | (score [L], label [L], *, …)                                  | step label    |
@@ -17,16 +18,20 @@
 
 from __future__ import annotations
 
-from whet.registry import Shelf
+from whet.registry import Either, Shelf
 
 policy_objective = Shelf("policy objective", "whet.losses.policy")
 token_loss = Shelf("token loss", "whet.losses.token")
 preference_loss = Shelf("preference loss", "whet.losses.preference")
 reward_loss = Shelf("reward loss", "whet.losses.reward")
 rating_loss = Shelf("rating loss", "whet.losses.rating")
+ranking_loss = Shelf("ranking loss", "whet.losses.ranking")
 step_loss = Shelf("step loss", "whet.losses.step")
 value_loss = Shelf("value loss", "whet.losses.value")
 kl_estimator = Shelf("KL estimator", "whet.losses.kl")
 ratio_pooling = Shelf("ratio pooling", "whet.losses.ratio")
 weighting = Shelf("weighting", "whet.losses.weights")
 statistic = Shelf("statistic", "whet.losses.tokens", "whet.losses.preference")
+
+offline_loss = Either(preference_loss, rating_loss, ranking_loss)
+"""What a policy learns from preferences or labels with."""

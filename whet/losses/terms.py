@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Literal
 
 import torch
@@ -22,7 +23,8 @@ from whet.errors import DataError
 from whet.metrics import Metric
 from whet.types import Reduce
 
-Over = Literal["token", "response", "pair", "label"]
+NOTHING: Mapping[str, Tensor] = MappingProxyType({})
+Over = Literal["token", "response", "pair", "ranking", "label"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +33,9 @@ class Responses:
 
     `policy` and `anchor` are SUMMED log-probabilities of the counted tokens under the trained policy and under the
     model it is compared with (None where the method has no reference); `length` counts those tokens. `score` is the
-    scalar head's output. `stat` are summed vocabulary statistics, `col` the data's own columns.
+    scalar head's output, `value` the value head's at the prompt's end. `stat` are summed vocabulary statistics, `col`
+    the data's own columns. `each` has the log-probabilities one by one, where a method asks for them. `carried` are the
+    numbers that a method brought from the steps before; none at the first.
 
     >>> r = Responses(policy=torch.tensor([-10.0]), anchor=torch.tensor([-12.0]), length=torch.tensor([4.0]))
     >>> r.logratio("sum").item(), r.logratio("mean").item(), r.logprob("mean").item()
@@ -42,9 +46,12 @@ class Responses:
     policy: Tensor | None = None
     anchor: Tensor | None = None
     score: Tensor | None = None
+    value: Tensor | None = None
     group: Tensor | None = None
     stat: Mapping[str, Tensor] = field(default_factory=dict)
     col: Mapping[str, Tensor] = field(default_factory=dict)
+    each: Each | None = None
+    carried: Mapping[str, Tensor] = field(default_factory=dict)
 
     def logprob(self, reduce: Reduce) -> Tensor:
         """log π(y|x), summed over counted tokens or averaged over them."""
@@ -64,10 +71,7 @@ class Responses:
 
     def column(self, name: str) -> Tensor:
         """One of the data's own columns."""
-        if name not in self.col:
-            have = ", ".join(sorted(self.col)) or "none"
-            raise DataError(f"this loss reads the column {name!r}, which the data does not have (it has: {have})")
-        return self.col[name]
+        return _column(self.col, name)
 
     def take(self, rows: Tensor) -> Responses:
         """The same view of a subset of responses."""
@@ -80,10 +84,75 @@ class Responses:
             policy=pick(self.policy),
             anchor=pick(self.anchor),
             score=pick(self.score),
+            value=pick(self.value),
             group=pick(self.group),
             stat={k: v[rows] for k, v in self.stat.items()},
             col={k: v[rows] for k, v in self.col.items()},
+            each=None if self.each is None else Each(policy=self.each.policy[rows], anchor=self.each.anchor[rows]),
+            carried=self.carried,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Each:
+    """Log-probabilities of the counted tokens of each response, `[R, L]` with 0 behind a shorter one's end."""
+
+    policy: Tensor
+    anchor: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rankings:
+    """What a formula over whole rankings sees: `G` prompts with up to `K` answers each, every field `[G, K]`.
+
+    `there` is false where a prompt has fewer answers; `rating` says how good an answer is (higher is better, equal is
+    tied). The other fields are as in `Responses`; log-probabilities are 0 and lengths 1 where nothing is.
+
+    >>> r = Rankings(there=torch.tensor([[True, True, True]]), rating=torch.tensor([[2.0, 0.0, 2.0]]),
+    ...              length=torch.full((1, 3), 4.0), policy=torch.tensor([[-8.0, -4.0, -2.0]]))
+    >>> r.better()[0].int().tolist()                                       # the tied two beat the second one
+    [[0, 1, 0], [0, 0, 0], [0, 1, 0]]
+    >>> r.best().tolist()                                                  # the first of the best
+    [0]
+    """
+
+    there: Tensor
+    rating: Tensor
+    length: Tensor
+    policy: Tensor | None = None
+    anchor: Tensor | None = None
+    col: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def logprob(self, reduce: Reduce) -> Tensor:
+        """log π(y|x), summed over counted tokens or averaged over them."""
+        assert self.policy is not None, "this view has no policy log-probabilities"
+        return self.policy if reduce == "sum" else self.policy / self.length
+
+    def logratio(self, reduce: Reduce) -> Tensor:
+        """log π(y|x) − log anchor(y|x), summed or averaged."""
+        assert self.policy is not None and self.anchor is not None, "this view has no anchor"
+        ratio = self.policy - self.anchor
+        return ratio if reduce == "sum" else ratio / self.length
+
+    def better(self) -> Tensor:
+        """`[G, K, K]`: whether answer i is better than answer j of the same prompt."""
+        both = self.there[:, :, None] & self.there[:, None, :]
+        return both & (self.rating[:, :, None] > self.rating[:, None, :])
+
+    def best(self) -> Tensor:
+        """The place of each prompt's best answer, `[G]`; the first of several."""
+        return self.rating.masked_fill(~self.there, float("-inf")).argmax(dim=1)
+
+    def column(self, name: str) -> Tensor:
+        """One of the data's own columns."""
+        return _column(self.col, name)
+
+
+def _column(columns: Mapping[str, Tensor], name: str) -> Tensor:
+    if name not in columns:
+        have = ", ".join(sorted(columns)) or "none"
+        raise DataError(f"this loss reads the column {name!r}, which the data does not have (it has: {have})")
+    return columns[name]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,10 +180,16 @@ class Views:
             policy=stats.pop("logprobs", None),
             anchor=sum_by_row(columns["reference"], self.batch) if "reference" in columns else None,
             score=numbers.get("response.score"),
+            value=first_by_row(self.token["value"], self.batch) if "value" in self.token else None,
             group=self.batch.group,
             stat=stats,
             col=self.batch.response,
         )
+
+    def each(self) -> Each:
+        """Log-probabilities one by one under the policy and the reference."""
+        policy, anchor = self.token["logprobs"], self.batch.token["reference"]
+        return Each(policy=by_place(policy, self.batch), anchor=by_place(anchor, self.batch))
 
 
 def sum_by_row(value: Tensor, batch: TokenBatch) -> Tensor:
@@ -129,7 +204,28 @@ def sum_by_row(value: Tensor, batch: TokenBatch) -> Tensor:
     return torch.zeros(batch.rows, dtype=value.dtype, device=value.device).index_add(0, batch.row, value)
 
 
-Inputs = Callable[..., tuple[Tensor, ...] | tuple[Responses, ...]]
+def first_by_row(value: Tensor, batch: TokenBatch) -> Tensor:
+    """The number at the first counted token of each response, `[N]` → `[R]`; 0 where it has none."""
+    length = batch.length
+    first = (length.cumsum(0) - length).clamp(max=max(0, value.shape[0] - 1))
+    return torch.where(length > 0, value[first], torch.zeros_like(value[first]))
+
+
+def by_place(value: Tensor, batch: TokenBatch) -> Tensor:
+    """Numbers of counted tokens as a table of responses, `[N]` → `[R, L]`, 0 behind a shorter response's end.
+
+    >>> from types import SimpleNamespace
+    >>> lengths_2_1 = SimpleNamespace(row=torch.tensor([0, 0, 1]), rows=2, length=torch.tensor([2, 1]))
+    >>> by_place(torch.tensor([1.0, 2.0, 3.0]), lengths_2_1).tolist()
+    [[1.0, 2.0], [3.0, 0.0]]
+    """
+    length = batch.length
+    place = torch.arange(value.shape[0], device=value.device) - (length.cumsum(0) - length)[batch.row]
+    table = value.new_zeros(batch.rows, int(length.max()) if batch.rows else 0)
+    return table.index_put((batch.row, place), value)
+
+
+Inputs = Callable[..., tuple[Tensor, ...] | tuple[Responses, ...] | tuple[Rankings, ...]]
 """`inputs(views)`; those of a sequence-level shelf also take `summed`, the leaves of a coupled loss."""
 Monitor = Callable[[Views], dict[str, Metric]]
 Weigh = Callable[[TokenBatch], Tensor]
@@ -143,6 +239,8 @@ class Term:
     optimizer step. `monitor(views)` measures what people watch, without gradient. `needs` names the outputs its forward
     must compute. `couples` is true where one response's value depends on others of the step (KTO's reference point).
     `alive(batch)` marks the items whose value or gradient may be other than 0 whatever the model says; None is all.
+    `carried` are numbers that go from step to step (BCO's shift): such a term couples, its `inputs` show them, and its
+    function returns, beside the values, what they are after the step.
     """
 
     name: str
@@ -156,10 +254,22 @@ class Term:
     couples: bool = False
     monitor: Monitor | None = None
     alive: Callable[[TokenBatch], Tensor] | None = None
+    carried: dict[str, Tensor] | None = None
 
     def values(self, views: Views) -> Tensor:
         """The unreduced values, one per item."""
-        return self.fn(*self.inputs(views))
+        return self.step(views)[0]
+
+    def step(self, views: Views, summed: Mapping[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """The values, and what the term will carry once the step is taken; `summed` are a coupled loss's leaves."""
+        out = self.fn(*(self.inputs(views) if summed is None else self.inputs(views, summed)))
+        return out if self.carried is not None else (out, {})
+
+    def carry(self, numbers: Mapping[str, Tensor]) -> None:
+        """Bring these numbers to the next step."""
+        assert self.carried is not None, f"{self.name} carries nothing"
+        self.carried.clear()
+        self.carried.update(numbers)
 
 
 def log_ratio(views: Views) -> Tensor:
@@ -199,9 +309,15 @@ def on_values(views: Views) -> tuple[Tensor, ...]:
     return views.token["value"], views.batch.token["value"], views.batch.token["target"]
 
 
-def on_pairs(views: Views, summed: Mapping[str, Tensor] | None = None) -> tuple[Responses, ...]:
+def on_pairs(
+    views: Views,
+    summed: Mapping[str, Tensor] | None = None,
+    *,
+    each: bool = False,
+    carried: Mapping[str, Tensor] = NOTHING,
+) -> tuple[Responses, ...]:
     """(chosen, rejected) views of the batch's pairs; the pair columns stand in `col` of both."""
-    responses = views.responses(summed)
+    responses = _seen(views, summed, each=each, carried=carried)
     chosen, rejected = views.batch.pairs.unbind(dim=1)
     return _with_pair_columns(responses.take(chosen), views), _with_pair_columns(responses.take(rejected), views)
 
@@ -210,9 +326,44 @@ def _with_pair_columns(responses: Responses, views: Views) -> Responses:
     return replace(responses, col={**responses.col, **views.batch.pair})
 
 
-def on_responses(views: Views, summed: Mapping[str, Tensor] | None = None) -> tuple[Responses, ...]:
+def _seen(views: Views, summed: Mapping[str, Tensor] | None, *, each: bool, carried: Mapping[str, Tensor]) -> Responses:
+    return replace(views.responses(summed), each=views.each() if each else None, carried=carried)
+
+
+def on_responses(
+    views: Views,
+    summed: Mapping[str, Tensor] | None = None,
+    *,
+    each: bool = False,
+    carried: Mapping[str, Tensor] = NOTHING,
+) -> tuple[Responses, ...]:
     """(responses) view of every row."""
-    return (views.responses(summed),)
+    return (_seen(views, summed, each=each, carried=carried),)
+
+
+def on_rankings(views: Views, summed: Mapping[str, Tensor] | None = None) -> tuple[Rankings, ...]:
+    """(rankings) view: the responses of one group side by side, in the order of the batch's groups."""
+    responses, (of, first) = views.responses(summed), views.batch.rankings
+    place = torch.arange(of.numel(), device=of.device) - first[of]
+    wide = int(place.max()) + 1 if of.numel() else 0
+
+    def table(values: Tensor, empty: float = 0.0) -> Tensor:
+        return values.new_full((first.numel(), wide), empty).index_put((of, place), values)
+
+    def maybe(values: Tensor | None) -> Tensor | None:
+        return None if values is None else table(values)
+
+    columns = {name: table(column) for name, column in responses.col.items()}
+    return (
+        Rankings(
+            there=table(torch.ones_like(of, dtype=torch.bool)),
+            rating=_column(columns, "rating"),
+            length=table(responses.length, 1.0),
+            policy=maybe(responses.policy),
+            anchor=maybe(responses.anchor),
+            col=columns,
+        ),
+    )
 
 
 def on_labels(views: Views) -> tuple[Tensor, ...]:

@@ -11,12 +11,12 @@ from whet.config import Config
 from whet.data.config import DataConfig
 from whet.losses import (
     kl_estimator,
+    offline_loss,
     policy_objective,
-    preference_loss,
-    rating_loss,
     ratio_pooling,
     reward_loss,
     step_loss,
+    token_loss,
     value_loss,
     weighting,
 )
@@ -142,15 +142,28 @@ class RewardModelConfig(PassConfig):
     """What the scores are fitted to."""
 
 
+class PlusConfig(Config):
+    """Another summand of a loss."""
+
+    loss: Annotated[Choice, Either(*offline_loss.shelves, token_loss)]
+    """A method of the same data, or `nll`: the likelihood of the answers that are to be imitated."""
+    coef: Annotated[float, Field(gt=0)] = 1.0
+    """Its weight."""
+
+
 class OfflineConfig(PassConfig):
-    """Learning from preferences or labels without sampling: the DPO family, KTO, ORPO."""
+    """Learning from preferences or labels: the DPO family, single answers, rankings."""
 
     loop: Literal["offline"] = "offline"
     """Which loop this file is for."""
     reference: ModelConfig | None = None
     """The frozen model a loss compares with; by default the model as it starts."""
-    loss: Annotated[Choice, Either(preference_loss, rating_loss)] = Choice("dpo")
+    loss: Annotated[Choice, offline_loss] = Choice("dpo")
     """The method."""
+    coef: Annotated[float, Field(gt=0)] = 1.0
+    """Its weight beside `plus`."""
+    plus: tuple[PlusConfig, ...] = ()
+    """What is added to it, as in `plus=[{loss: nll, coef: 0.2}]`."""
     reference_cache: str = "auto"
     """Whether the reference's log-probabilities are computed once and kept: auto does so in the run's folder where rows
     are seen more than once, off asks the model in every step, a folder keeps them for other runs too."""

@@ -84,15 +84,26 @@ class Learner:
         return rate
 
     def state(self) -> dict[str, Any]:
-        """The trained parameters, the optimizer's moments and the place in the schedule."""
-        return {"model": self._trained(), "optimizer": self.optimizer.state_dict(), "ticks": self.ticks}
+        """The trained parameters, the optimizer's moments, the place in the schedule, and what terms carry."""
+        state = {"model": self._trained(), "optimizer": self.optimizer.state_dict(), "ticks": self.ticks}
+        return state | ({"carried": self._carried()} if self._carriers() else {})
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Take all of it back; what does not fit in names, shapes or types is a `CheckpointError`."""
-        check_keys("the state of a learner", set(state), {"model", "optimizer", "ticks"})
+        carriers = self._carriers()
+        check_keys("the state of a learner", set(state), {"model", "optimizer", "ticks", *["carried"][: len(carriers)]})
+        check_keys("what the terms of a learner carry", set(state.get("carried", {})), {term.name for term in carriers})
         load_tensors(self._trained(), state["model"], what="the model")
         load_optimizer(self.optimizer, state["optimizer"])
         self.ticks = int(state["ticks"])
+        for term in carriers:
+            term.carry(state["carried"][term.name])
+
+    def _carriers(self) -> list[Term]:
+        return [term for term in self.terms if term.carried is not None]
+
+    def _carried(self) -> dict[str, dict[str, torch.Tensor]]:
+        return {term.name: dict(term.carried) for term in self._carriers() if term.carried is not None}
 
     def _trained(self) -> dict[str, torch.Tensor]:
         return {name: p.detach() for name, p in self.model.named_parameters() if p.requires_grad}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from whet.losses.kl import k3
-from whet.losses.terms import Responses, Views, log_ratio, on_pairs
+from whet.losses.terms import Responses, Views, log_ratio, on_pairs, on_rankings
 from whet.metrics import Max, Mean, Metric, Std
 from whet.types import Reduce
 
@@ -75,14 +75,35 @@ def watch_pairs(views: Views, *, beta: float = 1.0, reduce: Reduce | None = None
 
 
 def watch_ratings(views: Views, *, beta: float = 1.0) -> dict[str, Metric]:
-    """Implicit rewards of labelled responses."""
+    """Implicit rewards of labelled responses; of all of them where the data has no labels."""
     responses = views.responses()
-    label = responses.col["label"]
+    label = responses.col.get("label")
+    if label is None:
+        return {"rewards/mean": mean(_implicit(responses, beta, "sum")), "logps/mean": mean(responses.logprob("sum"))}
     matched = responses.col.get("mismatched", torch.zeros_like(label)) == 0
     implicit = _implicit(responses, beta, "sum")
     return {
         "rewards/chosen": mean(implicit[matched & (label > 0)]),
         "rewards/rejected": mean(implicit[matched & (label <= 0)]),
+    }
+
+
+def watch_rankings(views: Views, *, beta: float = 1.0, reduce: Reduce | None = None) -> dict[str, Metric]:
+    """Implicit rewards of the best and the worst answers, and how many pairs stand in the data's order."""
+    (rankings,) = on_rankings(views)
+    kind = reduce or ("mean" if rankings.anchor is None else "sum")
+    implicit = beta * (rankings.logprob(kind) if rankings.anchor is None else rankings.logratio(kind))
+    better = rankings.better()
+    difference = implicit[:, :, None] - implicit[:, None, :]
+    top = ~better.any(dim=1) & rankings.there
+    last = ~better.any(dim=2) & rankings.there
+    return {
+        "rewards/chosen": mean(implicit[top]),
+        "rewards/rejected": mean(implicit[last]),
+        "rewards/margins": mean(difference[better]),
+        "rewards/accuracies": mean(_ahead(difference[better])),
+        "logps/chosen": mean(rankings.logprob("sum")[top]),
+        "logps/rejected": mean(rankings.logprob("sum")[last]),
     }
 
 

@@ -66,13 +66,16 @@ class Ranks:
         if self.size == 1:
             return batch
         parts: list[TokenBatch] = [part for part in self._gathered(batch) if part.rows]
-        first_row, first_unit, rows, pairs, units, label_rows = 0, 0, [], [], [], []
+        first_row, first_unit, first_group = 0, 0, 0
+        rows, pairs, units, groups, label_rows = [], [], [], [], []
         for part in parts:
             label_rows.append(part.label_row + first_row)
             rows.append(part.row + first_row)
             pairs.append(part.pairs + first_row)
             units.append(part.unit + first_unit)
+            groups.append(part.group + first_group)
             first_row, first_unit = first_row + part.rows, first_unit + int(part.unit.max()) + 1
+            first_group += int(part.group.max()) + 1
         nothing = torch.zeros(0, dtype=torch.long)
         return TokenBatch(
             tokens=nothing,
@@ -84,7 +87,7 @@ class Ranks:
             row=torch.cat(rows),
             last=torch.cat([part.last for part in parts]),
             leaf=torch.cat([part.leaf for part in parts]),
-            group=torch.cat([part.group for part in parts]),
+            group=torch.cat(groups),
             unit=torch.cat(units),
             pairs=torch.cat(pairs),
             label_at=torch.cat([part.label_at for part in parts]),

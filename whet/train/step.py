@@ -61,17 +61,19 @@ def update(
     if ranks.total(float(batch.rows)) == 0:
         return {"skipped": Sum(1.0)}
     found: list[dict[str, Metric]] = []
+    carried: list[tuple[Term, dict[str, Tensor]]] = []
     for role, learner in learners.items():
         weighted = with_weights(batch, learner.terms, ranks)
         learner.optimizer.zero_grad(set_to_none=True)
         forward = partial(learner.model, needs=learner.needs, temperature=temperature, other=other)
         work = _work(role, learner.terms, weighted, forward, budget=budget, ranks=ranks, skip_dead=skip_dead)
         found.append(work.metrics)
+        carried += [(term, work.carried[term.name]) for term in learner.terms if term.name in work.carried]
         for views in work.passes:
             values: dict[str, Tensor] = {}
             for term in learner.terms:
                 if term.name not in work.leaves:
-                    values[term.name] = term.fn(*term.inputs(views))
+                    values[term.name] = term.values(views)
             found.append(_backward(role, learner.terms, views, values, work.leaves))
         ranks.sum_gradients(learner.parameters)
     losses = {name for role, learner in learners.items() for name in _losses(role, learner)}
@@ -80,17 +82,21 @@ def update(
     _refuse_nonfinite(learners, {name: metrics[name] for name in metrics if name in losses}, norms)
     for role, learner in learners.items():
         metrics |= {f"{role}/grad_norm": Mean.of(norms[role]), f"{role}/lr": Mean.of(learner.tick())}
+    for term, numbers in carried:
+        term.carry(numbers)
+        metrics |= {f"{term.name}/{name}": Mean.of(float(n)) for name, n in numbers.items() if n.numel() == 1}
     return metrics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
     """The passes of one learner's step that are back-propagated, one after another; for every coupled term its
-    derivatives by each response's own numbers; and what is known before any of it."""
+    derivatives by each response's own numbers, and what it carries on; and what is known before any of it."""
 
     passes: Iterable[Views]
     metrics: dict[str, Metric]
     leaves: Leaves = field(default_factory=dict[str, dict[str, Tensor]])
+    carried: Leaves = field(default_factory=dict[str, dict[str, Tensor]])
 
 
 def _work(
@@ -108,14 +114,14 @@ def _work(
     rows = alive_rows(batch, terms) if skip_dead else torch.ones(batch.rows, dtype=torch.bool)
     if len(plain) == len(terms):
         return Work(passes=map(forward, _pieces(batch, rows, budget)), metrics=_left_out(batch, rows))
-    views, leaves, metrics = first_pass(role, terms, batch, rows, forward, budget=budget, ranks=ranks)
+    views, leaves, carried, metrics = first_pass(role, terms, batch, rows, forward, budget=budget, ranks=ranks)
     moved = torch.stack([value != 0 for numbers in leaves.values() for value in numbers.values()]).any(dim=0)
     again = moved | alive_rows(batch, plain) if skip_dead else torch.ones_like(rows)
     if views is None:
-        return Work(passes=map(forward, _pieces(batch, again, budget)), metrics=metrics, leaves=leaves)
+        return Work(passes=map(forward, _pieces(batch, again, budget)), metrics=metrics, leaves=leaves, carried=carried)
     rest = again & ~rows
     others = map(forward, _pieces(batch, rest, budget)) if bool(rest.any()) else ()
-    return Work(passes=chain([views], others), metrics=metrics, leaves=leaves)
+    return Work(passes=chain([views], others), metrics=metrics, leaves=leaves, carried=carried)
 
 
 def _pieces(batch: TokenBatch, rows: Tensor, budget: int) -> list[TokenBatch]:
@@ -135,7 +141,9 @@ def alive_rows(batch: TokenBatch, terms: Sequence[Term]) -> Tensor:
         items = _column(term, batch) != 0
         if term.alive is not None:
             items = items & term.alive(batch)
-        if term.coef != 0:
+        if term.coef != 0 and term.over == "ranking":
+            alive |= items[batch.rankings[0]]
+        elif term.coef != 0:
             alive[rows[term.over][items].flatten()] = True
     return alive
 
@@ -171,7 +179,10 @@ def with_weights(batch: TokenBatch, terms: Sequence[Term], ranks: Ranks) -> Toke
     everyone = ranks.gather_rows(batch)
     axes: dict[str, dict[str, Tensor]] = {"token": {}, "response": {}, "pair": {}, "label": {}}
     for term in terms:
-        axes[term.over][f"weight/{term.name}"] = _own(term.weigh(everyone), term.over, batch, ranks)
+        weights, over = term.weigh(everyone), term.over
+        if over == "ranking":  # kept by each of its responses
+            weights, over = weights[everyone.rankings[0]], "response"
+        axes[over][f"weight/{term.name}"] = _own(weights, over, batch, ranks)
     axes["response"]["step_row"] = torch.arange(batch.rows)
     return replace(
         batch,
@@ -219,6 +230,8 @@ def _backward(
 
 def _column(term: Term, batch: TokenBatch) -> Tensor:
     """The weights of a term's items."""
+    if term.over == "ranking":
+        return batch.response[f"weight/{term.name}"][batch.rankings[1]]
     columns = {"token": batch.token, "response": batch.response, "pair": batch.pair, "label": batch.label}
     return columns[term.over][f"weight/{term.name}"]
 
@@ -232,9 +245,9 @@ def first_pass(
     *,
     budget: int,
     ranks: Ranks,
-) -> tuple[Views | None, Leaves, dict[str, Metric]]:
+) -> tuple[Views | None, Leaves, Leaves, dict[str, Metric]]:
     """Gather every response's numbers without gradient and run the coupled terms once on them as leaves; returns their
-    derivatives and values.
+    derivatives, what they carry on, and their values.
 
     The second pass back-propagates the derivatives. Where the responses that weigh something are one piece, they are
     run with a graph at once and returned, and need no second pass; the others are there to be compared with.
@@ -248,20 +261,23 @@ def first_pass(
     everyone = Views(batch=ranks.gather_rows(batch))
     start = ranks.offset(batch.rows)
     leaves: Leaves = {}
+    carried: Leaves = {}
     worth: dict[str, float] = {f"{role}/loss": 0.0}
     for term in (term for term in terms if term.couples):
         numbers = {name: value.clone().requires_grad_() for name, value in gathered.items()}
-        values = term.fn(*term.inputs(everyone, numbers))
+        values, carries = term.step(everyone, numbers)
         total = (_column(term, everyone.batch) * values).sum()
         (term.coef * total).backward()
         worth[f"loss/{term.name}"] = float(total.detach())
         worth[f"{role}/loss"] += term.coef * float(total.detach())
+        if carries:
+            carried[term.name] = {name: value.detach() for name, value in carries.items()}
         leaves[term.name] = {
             name: (torch.zeros_like(leaf) if leaf.grad is None else leaf.grad)[start : start + batch.rows]
             for name, leaf in numbers.items()
         }
     metrics: dict[str, Metric] = {name: Sum(value / ranks.size) for name, value in worth.items()}
-    return seen[-1] if len(loud) == 1 else None, leaves, metrics
+    return seen[-1] if len(loud) == 1 else None, leaves, carried, metrics
 
 
 def _in_row_order(seen: Sequence[Views]) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ from whet.losses import rating_loss
 from whet.losses.terms import Responses
 
 
-@rating_loss(needs={"logprobs", "reference"}, couples="step")
+@rating_loss(needs={"logprobs", "reference"}, couples="step", labels=True, mismatched=True)
 def kto(
     responses: Responses,
     *,

@@ -1,0 +1,25 @@
+"""What a method reads of the data beside the answers themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reads:
+    """`columns` are numbers of a row (a pair's margin), `answer_columns` numbers of each answer (its rating).
+
+    `labels`: single answers are desirable or not; `mismatched`: each of them also stands behind a prompt that it does
+    not answer (KTO); `whole`: all answers to a prompt are learned from together.
+    """
+
+    columns: tuple[str, ...] = ()
+    answer_columns: tuple[str, ...] = ()
+    labels: bool = False
+    mismatched: bool = False
+    whole: bool = False
+
+
+NUMBERLESS = Reads()
+"""Nothing but the answers."""
+LABELLED = Reads(labels=True)
