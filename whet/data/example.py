@@ -9,7 +9,7 @@ from typing import Any, Literal
 from whet.types import Message
 
 Kind = Literal[
-    *("text", "messages", "prompt", "demonstration", "question"), *("preference", "ranking", "label", "rating", "steps")
+    "text", "messages", "prompt", "demonstration", "preference", "ranking", "label", "rating", "steps", "question"
 ]
 Form = Literal["plain", "chat", "transcript", "question"]
 """How an example becomes text: as it stands; through the chat template; or, for the last two, through the template

@@ -263,7 +263,7 @@ class Term:
     def step(self, views: Views, summed: Mapping[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """The values, and what the term will carry once the step is taken; `summed` are a coupled loss's leaves."""
         out = self.fn(*(self.inputs(views) if summed is None else self.inputs(views, summed)))
-        return out if self.carried is not None else (out, {})
+        return out if isinstance(out, tuple) else (out, {})
 
     def carry(self, numbers: Mapping[str, Tensor]) -> None:
         """Bring these numbers to the next step."""
