@@ -108,6 +108,37 @@ def one_finite_value_per_pair(loss: Fn, entry: Entry) -> None:
         assert found and all(bool(g.isfinite().all()) for g in found)
 
 
+def extreme_pairs_are_finite_in_every_type(loss: Fn, entry: Entry) -> None:
+    """Far right, far wrong, and far from the reference on the same side, in the types that models train in."""
+    far = torch.tensor([[1e4, 1e4, -1e4, -1e4, 3e2, -3e2, 0.0, 1e4], [-1e4, 1e4, 1e4, -1e4, -3e2, 3e2, 1e4, 0.0]])
+    for dtype in (torch.float32, torch.bfloat16):
+        sides = [narrow(replace(view(8), policy=-2e4 + move, anchor=torch.full((8,), -2e4)), dtype) for move in far]
+        value = values(loss, *sides)
+        assert bool(value.isfinite().all()), value
+        found = [g for g in gradients(value, [leaf for side in sides for leaf in leaves(side)]) if g is not None]
+        assert found and all(bool(g.isfinite().all()) for g in found), found
+
+
+def narrow(responses: Responses, dtype: torch.dtype) -> Responses:
+    """The same in another type, scores as far out as log π is."""
+
+    def leaf(values: Tensor | None) -> Tensor:
+        assert values is not None
+        return values.detach().to(dtype).requires_grad_()
+
+    assert responses.anchor is not None and responses.policy is not None
+    return replace(
+        responses,
+        length=responses.length.to(dtype),
+        policy=leaf(responses.policy),
+        anchor=responses.anchor.to(dtype),
+        score=leaf(responses.policy - responses.anchor),
+        value=leaf(responses.value),
+        stat={name: leaf(1e3 * column) for name, column in responses.stat.items()},
+        col={name: column.to(dtype) for name, column in responses.col.items()},
+    )
+
+
 def at_equal_margins_chosen_rises_and_rejected_falls(loss: Fn, entry: Entry) -> None:
     chosen, rejected = level(3), level(3)
     up, down = gradients(values(loss, chosen, rejected), [together(chosen, entry), together(rejected, entry)])
@@ -125,6 +156,7 @@ def pairs_do_not_affect_one_another(loss: Fn, entry: Entry) -> None:
 
 PAIRS = (
     one_finite_value_per_pair,
+    extreme_pairs_are_finite_in_every_type,
     at_equal_margins_chosen_rises_and_rejected_falls,
     pairs_do_not_affect_one_another,
 )
