@@ -23,12 +23,13 @@ from whet.plan import Plan, of_recipe, placeholders
 from whet.recipes import recipe
 from whet.recipes.stage import MakeConfig
 from whet.registry import Choice, Shelf
+from whet.rollout import selection
 from whet.words import listed, nearest
 
 
 def shelves() -> tuple[Shelf, ...]:
     """Every shelf, recipes first."""
-    found = [value for module in (losses, advantages, rewards) for value in vars(module).values()]
+    found = [value for module in (losses, advantages, rewards, selection) for value in vars(module).values()]
     return (recipe, *(value for value in found if isinstance(value, Shelf)))
 
 

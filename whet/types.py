@@ -8,7 +8,7 @@ Every type is frozen, holds plain Python values (no tensors) and has one meaning
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, Required, TypedDict, runtime_checkable
 
@@ -19,6 +19,8 @@ CUT_SHORT: tuple[StopReason, ...] = ("length", "overflow")
 Sampler = Literal["policy", "greedy", "reference", "mixture", "teacher", "dataset"]
 TokenSource = Literal["prompt", "sampled", "template", "tool"]
 Fault = Literal["candidate", "infrastructure"]
+LabelBy = Literal["draw", "majority"]
+"""How P(a is better) becomes a verdict: drawn with it, as a noisy annotator does, or the likelier side."""
 Reduce = Literal["sum", "mean"]
 """How per-token log-probabilities of one response become one number: summed, or averaged over its counted tokens."""
 
@@ -178,6 +180,9 @@ class Rollout:
 class Score:
     """Feedback on one rollout. `value` None means "could not be judged": it is never replaced by 0.
 
+    Where siblings were compared, `value` is the rate of wins and `against` says with which probability this answer is
+    better than each sibling, by place; None where the two were not compared.
+
     >>> Score(value=1.0, parts={"correct": 1.0}).unscorable
     False
     >>> Score(value=None, fault="infrastructure").unscorable
@@ -187,6 +192,7 @@ class Score:
     value: float | None
     parts: Mapping[str, float] = field(default_factory=dict[str, float])
     fault: Fault | None = None
+    against: tuple[float | None, ...] = ()
 
     @property
     def unscorable(self) -> bool:
@@ -317,9 +323,12 @@ class Reward(Protocol):
 
 
 class Prefer(Protocol):
-    """P(a is better than b) for one task."""
+    """P(a is better than b) for one task, a shown first, in [0, 1]; None where the two cannot be compared.
 
-    def __call__(self, task: Task, a: str, b: str) -> float: ...
+    It may be a coroutine function.
+    """
+
+    def __call__(self, task: Task, a: str, b: str) -> float | Awaitable[float | None] | None: ...
 
 
 class Stateful(Protocol):

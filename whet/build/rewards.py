@@ -14,14 +14,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from whet.build import models
+from whet.lab.annotators import BT
 from whet.lab.gold import GoldReward
+from whet.lab.prefer import AnnotatorPrefers
 from whet.models.config import ModelConfig
 from whet.models.tokenizer import renderer_of
 from whet.names import LAB, MODEL
 from whet.rewards.combine import Combined, Weighted
-from whet.rewards.config import RewardConfig
+from whet.rewards.config import PreferConfig, RewardConfig
 from whet.rewards.functions import function_reward, load_reward_function
+from whet.rewards.loading import load_function
 from whet.rewards.model import ModelReward
+from whet.rewards.prefer import BradleyTerry, Compares, Judge, WinRates
 from whet.types import Reward
 
 
@@ -60,6 +64,31 @@ def build_reward(config: RewardConfig, objects: Mapping[str, Any], *, seed: int,
     if config.function.startswith(LAB):
         return GoldReward(config.function.removeprefix(LAB))
     return load_reward_function(config)
+
+
+def build_prefer(
+    config: PreferConfig, objects: Mapping[str, Any], *, seed: int, budget: int, policy: Any = None
+) -> WinRates:
+    """Who compares, as a reward: rates of wins within each group."""
+    compare = _compares(config, objects, seed=seed, budget=budget, policy=policy)
+    return WinRates(name=config.label, compare=compare, include_self=config.include_self)
+
+
+def _compares(config: PreferConfig, objects: Mapping[str, Any], *, seed: int, budget: int, policy: Any) -> Compares:
+    name = config.function
+    if name.startswith(MODEL):
+        scores = RewardConfig(function=name, options=config.options)
+        return BradleyTerry(reward=model_reward(scores, seed=seed, budget=budget, policy=policy))
+    if name.startswith(LAB):
+        lab = AnnotatorPrefers(world=name.removeprefix(LAB), annotator=BT(**config.options))
+        return Judge(name=config.label, prefer=lab, both_orders=config.both_orders)
+    return Judge(
+        name=config.label,
+        prefer=objects[name] if name in objects else load_function(name),
+        both_orders=config.both_orders,
+        deadline=config.deadline,
+        options=config.options,
+    )
 
 
 def model_reward(config: RewardConfig, *, seed: int, budget: int, policy: Any) -> ModelReward:

@@ -1,4 +1,4 @@
-"""Which function rewards, how much it weighs, and how long it may take. Imports no torch."""
+"""Which function rewards or compares, how much it weighs, and how long it may take. Imports no torch."""
 
 from __future__ import annotations
 
@@ -33,4 +33,32 @@ class RewardConfig(Config):
     @property
     def label(self) -> str:
         """The name under which its values appear."""
+        return self.name or self.function.rpartition(":")[2]
+
+
+class PreferConfig(Config):
+    """Who compares two answers.
+
+    >>> PreferConfig(function="lab:chat", options={"flip_p": 0.1}).label
+    'chat'
+    """
+
+    function: str
+    """FILE.py:NAME or PACKAGE.MODULE:NAME of a function `prefer(task, a, b)` that gives P(a is better than b);
+    `model:FOLDER` for Bradley-Terry on a reward model; `lab:WORLD` for the annotator of a lab world."""
+    name: str | None = None
+    """Its name in messages; the function's own if not given."""
+    both_orders: bool = False
+    """Show every two answers in both orders and average, for a judge that favours a place; twice the calls."""
+    include_self: bool = False
+    """Count a draw against itself in every answer's rate of wins, as SPPO's public code does."""
+    deadline: Annotated[float, Field(gt=0.0)] = 60.0
+    """Seconds that one comparison by a function may take, before the run ends with an error."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments of the function. The lab's annotator takes tau, length_bias, position_bias and flip_p, a reward
+    model end_cut."""
+
+    @property
+    def label(self) -> str:
+        """The name under which it appears."""
         return self.name or self.function.rpartition(":")[2]

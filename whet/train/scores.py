@@ -79,4 +79,4 @@ def _there(score: Score | None) -> Score:
 
 
 def _read(row: dict[str, Any]) -> Score:
-    return Score(**row)
+    return Score(**{**row, "against": tuple(row.get("against", ()))})
