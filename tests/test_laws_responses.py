@@ -60,7 +60,7 @@ def view(size: int, *, spread: float = 1.0) -> Responses:
 def with_tokens(responses: Responses) -> Responses:
     """The same log-probabilities one by one: as many tokens as the length says, alike."""
     assert responses.policy is not None and responses.anchor is not None
-    inside = torch.arange(8) < responses.length[:, None]
+    inside = torch.arange(int(responses.length.max())) < responses.length[:, None]
     each = [(summed / responses.length)[:, None] * inside for summed in (responses.policy, responses.anchor)]
     return replace(responses, each=Each(policy=each[0], anchor=each[1]))
 
