@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from whet.catalogue import shelves, worlds
 from whet.cli import app
+from whet.costs import cost, is_priced
 
 HERE = Path(__file__).parent
 COMMANDS = ([], ["run"], ["quickstart"], ["list"], ["explain"], ["recipe", "show"], ["eval"], ["chat"], ["report"])
@@ -23,12 +24,15 @@ def methods() -> str:
         "",
     ]
     for shelf in shelves():
-        lines += [f"## {shelf.kind}", "", "| name | what it is | options |", "|---|---|---|"]
+        priced = is_priced(shelf.kind)
+        more = (" beside the policy's forward and backward |", "---|") if priced else ("", "")
+        lines += [f"## {shelf.kind}", "", f"| name | what it is | options |{more[0]}", f"|---|---|---|{more[1]}"]
         for entry in shelf.entries():
             options = ", ".join(
                 f"`{o.name}` ({o.text}" + ("" if o.required else f", {o.default!r}") + ")" for o in entry.options
             )
-            lines.append(f"| `{entry.name}` | {_cell(entry.summary)} | {_cell(options) or '–'} |")
+            price = f" {cost(entry)} |" if priced else ""
+            lines.append(f"| `{entry.name}` | {_cell(entry.summary)} | {_cell(options) or '–'} |{price}")
         lines.append("")
     lines += ["## lab world", "", "| name | task |", "|---|---|"]
     lines += [f"| `{name}` | {_cell(sentence)} |" for name, sentence in worlds()]

@@ -80,8 +80,8 @@ def moved(folder: Path) -> bool:
 
 
 def test_every_recipe_is_run_by_a_test() -> None:
-    """Here the one-loop recipes, elsewhere the quickstart and those on real input."""
-    assert set(recipe.names()) == {*FROM_FILE, *ONLINE, *SMALL, "quickstart", "quickstart_control"}
+    """Here the one-loop recipes, elsewhere the quickstart, those on real input, and every loss by its name."""
+    assert set(recipe.names()) == {*FROM_FILE, *ONLINE, *SMALL, "quickstart", "quickstart_control", "offline"}
 
 
 @pytest.mark.parametrize("name", FROM_FILE)

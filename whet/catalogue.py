@@ -16,10 +16,12 @@ from rich.text import Text
 
 from whet import advantages, losses, rewards
 from whet.config import Loaded, describe, dump
+from whet.costs import cost, is_priced
 from whet.errors import ConfigError
 from whet.members import Entry
 from whet.names import LAB
-from whet.plan import Plan, of_recipe, placeholders
+from whet.plan import Plan, named, placeholders, recipe_of
+from whet.plan import losses as runnable
 from whet.recipes import recipe
 from whet.recipes.stage import MakeConfig
 from whet.registry import Choice, Shelf
@@ -41,13 +43,13 @@ def worlds() -> list[tuple[str, str]]:
 
 
 def print_catalogue(what: str | None) -> None:
-    """Every shelf with its names, what each is, and the laws it is excused from."""
+    """Every shelf with its names, what each is, the laws it is excused from and, of an offline loss, what it costs."""
     kinds = {shelf.kind: shelf for shelf in shelves()}
     every = [*kinds, "lab world"]
-    wanted = every if what is None else [kind for kind in every if _same_kind(kind, what)]
+    wanted = every if what is None else _kinds_of(what, every)
     if not wanted:
         raise ConfigError(f"there is no shelf {what!r}{nearest(str(what), every)}; there are: {listed(every)}")
-    known = {kind: [(e.name, e.summary + _excuses(e)) for e in shelf.entries()] for kind, shelf in kinds.items()}
+    known = {kind: [(e.name, _sentence(shelf, e)) for e in shelf.entries()] for kind, shelf in kinds.items()}
     sections = {kind: rows for kind, rows in {**known, "lab world": worlds()}.items() if kind in wanted and rows}
     width = max(len(name) for rows in sections.values() for name, _ in rows)
     console = Console(highlight=False)
@@ -63,10 +65,21 @@ def print_catalogue(what: str | None) -> None:
         console.print(Padding(table, (0, 0, 0, 2)))
 
 
-def _same_kind(kind: str, what: str) -> bool:
-    """A shelf by its name, in any case, with underscores, or in the plural."""
-    one, given = kind.lower(), what.lower().replace("_", " ")
-    return given in (one, f"{one}s", f"{one}es")
+def _kinds_of(what: str, every: Sequence[str]) -> list[str]:
+    """A shelf by its name, in any case, with underscores, or in the plural; else the losses, by their first word.
+
+    >>> every = ["reward", "reward loss", "preference loss", "policy objective"]
+    >>> _kinds_of("Reward", every), _kinds_of("preference", every), _kinds_of("losses", every)
+    (['reward'], ['preference loss'], [])
+    """
+    given = what.lower().replace("_", " ")
+    exact = [kind for kind in every if given in (kind.lower(), f"{kind.lower()}s", f"{kind.lower()}es")]
+    return exact or [kind for kind in every if kind.lower().startswith(f"{given} ")]
+
+
+def _sentence(shelf: Shelf, entry: Entry) -> str:
+    priced = f" (beside the policy: {cost(entry)})" if is_priced(shelf.kind) else ""
+    return entry.summary + priced + _excuses(entry)
 
 
 def _excuses(entry: Entry) -> str:
@@ -79,11 +92,18 @@ def print_explanation(names: Sequence[str]) -> None:
     console = Console(highlight=False)
     found = [_find(name) for name in names]
     if len(found) > 1:
-        console.print(_differences([first for first, *_ in found]))
+        console.print(_differences(_comparable(found)))
         return
     pages = [_recipe_text(entry) if shelf is recipe else _member_text(shelf, entry) for shelf, entry in found[0]]
     for line in f"\n\n{'─' * 40}\n\n".join(pages).splitlines():
         console.print(_wrapped(line, console.width), markup=False, soft_wrap=True)
+
+
+def _comparable(found: Sequence[list[tuple[Shelf, Entry]]]) -> list[tuple[Shelf, Entry]]:
+    """Recipes beside recipes; where one name is no recipe's, of every name what it is called beside that."""
+    if all(any(shelf is recipe for shelf, _ in each) for each in found):
+        return [next(one for one in each if one[0] is recipe) for each in found]
+    return [next((one for one in each if one[0] is not recipe), each[0]) for each in found]
 
 
 def _wrapped(line: str, width: int) -> str:
@@ -112,6 +132,10 @@ def _member_text(shelf: Shelf, entry: Entry) -> str:
         lines.append(f"  {option.name}: {option.text}, {default}")
     if entry.declarations:
         lines += ["", *(line for key, value in entry.declarations.items() for line in _declared(key, value))]
+    if is_priced(shelf.kind):
+        lines += ["", f"costs beside the policy's forward and backward: {cost(entry)}"]
+    if entry.name in runnable():
+        lines += ["", f"whet run {entry.name} model=MODEL data=DATA"]
     return "\n".join([*lines, "", f"file: {entry.path.name}, function {entry.name}"])
 
 
@@ -173,7 +197,7 @@ def _stages(name: str) -> list[tuple[str, Loaded[Any]]]:
 
 def _planned(name: str, given: Sequence[str] = ()) -> Plan:
     """A recipe's plan; what must be given and is not stands as its name in capitals."""
-    return of_recipe(name, placeholders(get_type_hints(recipe.get(name))["params"], given))
+    return named(name, placeholders(get_type_hints(recipe.get(recipe_of(name)))["params"], given))
 
 
 def choices(config: Any, above: str = "") -> dict[str, tuple[Shelf, Choice]]:
@@ -184,8 +208,11 @@ def choices(config: Any, above: str = "") -> dict[str, tuple[Shelf, Choice]]:
         if isinstance(value, Choice):
             shelf = next(s for s in shelves() if value.name in s.names() and _fits(s, value))
             out[above + key] = (shelf, value)
-        elif isinstance(value, BaseModel):
-            out |= choices(value, f"{above}{key}.") if getattr(value, "coef", 1) else {}
+        else:
+            parts = list(enumerate(value)) if isinstance(value, tuple) else [(None, value)]
+            for number, part in parts:
+                if isinstance(part, BaseModel) and getattr(part, "coef", 1):
+                    out |= choices(part, f"{above}{key}." if number is None else f"{above}{key}.{number}.")
     return out
 
 
@@ -195,7 +222,9 @@ def _fits(shelf: Shelf, choice: Choice) -> bool:
 
 def _numbers(config: Any) -> Mapping[str, Any]:
     keys = ("kl.coef", "kl.place", "entropy", "group", "updates", "minibatches", "whiten")
-    out: dict[str, Any] = {}
+    plus: Sequence[Any] = getattr(config, "plus", ())
+    out: dict[str, Any] = {"coef": config.coef} if plus else {}
+    out |= {f"plus.{number}.coef": part.coef for number, part in enumerate(plus)}
     for key in keys:
         value = config
         for part in key.split("."):
@@ -223,9 +252,9 @@ def _differences(found: Sequence[tuple[Shelf, Entry]]) -> Table:
 
 def _described(shelf: Shelf, entry: Entry) -> dict[str, str]:
     if shelf is not recipe:
-        return {"is a": shelf.kind, "formula": "\n".join(_equation(shelf, entry))} | {
-            option.name: str(option.default) for option in entry.options
-        }
+        told = {"is a": shelf.kind, "formula": "\n".join(_equation(shelf, entry))}
+        priced = {"costs beside": cost(entry)} if is_priced(shelf.kind) else {}
+        return told | {option.name: str(option.default) for option in entry.options} | priced
     out: dict[str, str] = {}
     for _, loaded in _stages(entry.name):
         out |= {key: _chosen(choice) for key, (_, choice) in choices(loaded.value).items()}
@@ -246,7 +275,8 @@ def show_recipe(name: str, overrides: Sequence[str], *, stage: str | None) -> st
         head = f"# the stage {stage} of recipe {name}, to be run alone: whet run FILE KEY=VALUE …\n"
         return head + dump(next(loaded for s, loaded in preview if s.name == stage))
     params = {row.key: row for row in describe(type(made.params.value))}
-    lines = [f"# {recipe.entry(name).summary}", "", f"# parameters of {name}: whet run {name} KEY=VALUE …"]
+    shelf = losses.offline_loss.shelf_of(name) if name in runnable() else recipe
+    lines = [f"# {shelf.entry(name).summary}", "", f"# parameters of {name}: whet run {name} KEY=VALUE …"]
     for line in dump(made.params).splitlines():
         row = params.get(line.partition(":")[0])
         lines.append(f"{line}  # {' '.join(row.doc.split())}" if row and row.doc else line)

@@ -46,7 +46,9 @@ Resume = Annotated[
 
 @app.command("run")
 def run_command(
-    target: Annotated[str, typer.Argument(metavar="RECIPE|FILE", help="A recipe's name (whet list) or a YAML file.")],
+    target: Annotated[
+        str, typer.Argument(metavar="RECIPE|LOSS|FILE", help="A recipe or an offline loss (whet list), or a YAML file.")
+    ],
     overrides: Overrides = None,
     out: Out = None,
     resume: Resume = False,
@@ -59,6 +61,7 @@ def run_command(
         whet run reward model=Qwen/Qwen2.5-1.5B-Instruct data=pairs.jsonl
         whet run grpo model=Qwen/Qwen2.5-1.5B-Instruct data=train.jsonl reward=my.py:score lora=true
         whet run dpo model=runs/sft-1 data=pairs.jsonl dpo.loss.beta=0.05
+        whet run ld_dpo model=runs/sft-1 data=pairs.jsonl loss.alpha=0.3
         whet recipe show sft model=lab:base data=chats.jsonl --stage sft > my.yaml
         whet run my.yaml optim.lr=1e-5
 
@@ -101,10 +104,13 @@ def _conclude(run: Any) -> None:
 @app.command("list")
 def list_command(
     what: Annotated[
-        str | None, typer.Argument(metavar="[SHELF]", help="Only one shelf, as in: whet list recipe")
+        str | None, typer.Argument(metavar="[SHELF]", help="Only one shelf, as in: whet list preference")
     ] = None,
 ) -> None:
-    """Everything that has a name: recipes, losses, objectives, advantages, rewards, lab worlds; one line each."""
+    """Everything that has a name: recipes, losses, objectives, advantages, rewards, lab worlds; one line each.
+
+    Of losses over a dataset it is also said what a step costs beside the policy's own forward and backward.
+    """
     from whet.catalogue import print_catalogue
 
     print_catalogue(what)
@@ -125,7 +131,9 @@ def explain(
 
 @recipe_app.command("show")
 def recipe_show(
-    name: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's name (whet list recipe).")],
+    name: Annotated[
+        str, typer.Argument(metavar="RECIPE|LOSS", help="A recipe's or an offline loss's name (whet list).")
+    ],
     overrides: Overrides = None,
     stage: Annotated[
         str | None, typer.Option("--stage", help="Print one stage's YAML alone: a file for whet run.")

@@ -126,7 +126,7 @@ def execute(
     with _opened(folder, made, environment, resume=resume) as root, Interrupts() as interrupts:
         names = [stage.name for stage, _ in made.preview()]
         results: list[tuple[Stage, Result]] = []
-        with Live(0, made.name, plan=_planned(made), console=_console(shown=show)) as live:
+        with Live(0, made.called, plan=_planned(made), console=_console(shown=show)) as live:
             root.hear = partial(_announce, live)
             root.check_environment(environment)
             generator, result = made.generate(), None
@@ -184,8 +184,8 @@ def _place(made: Plan, out: str | Path | None, *, resume: bool) -> Path:
     if out is not None:
         return Path(out)
     if resume:
-        raise ConfigError(f"--resume needs the run to go on with: --out FOLDER, as in --out runs/{made.name}-1")
-    return _fresh(made.name)
+        raise ConfigError(f"--resume needs the run to go on with: --out FOLDER, as in --out runs/{made.called}-1")
+    return _fresh(made.called)
 
 
 def _fresh(name: str) -> Path:
@@ -284,12 +284,17 @@ def _row(stage: Stage, result: Result) -> dict[str, Any]:
 def _write_about(folder: Path, made: Plan) -> None:
     """What the report says of the run: its sentence, its formulas with their numbers, the commands that repeat it."""
     from whet.catalogue import formula
+    from whet.losses import offline_loss
     from whet.recipes import recipe
 
-    known = made.name in recipe.names()
-    sentence = recipe.entry(made.name).summary if known else f"one {made.name} loop from a file"
+    if made.title:
+        sentence = offline_loss.shelf_of(made.title).entry(made.title).summary
+    elif made.name in recipe.names():
+        sentence = recipe.entry(made.name).summary
+    else:
+        sentence = f"one {made.name} loop from a file"
     command = f"whet run {folder / 'config.yaml'} --out NEW_FOLDER"
-    about = {"title": made.name, "sentence": sentence, "commands": [command, f"whet report {folder}"]}
+    about = {"title": made.called, "sentence": sentence, "commands": [command, f"whet report {folder}"]}
     replace_file(folder / "about.json", (json.dumps(about) + "\n").encode())
     for number, (stage, loaded) in enumerate(made.preview(), 1):
         lines = [] if isinstance(stage.config, MakeConfig) else formula(loaded.value)

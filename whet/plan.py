@@ -15,6 +15,7 @@ from typing import Any, get_type_hints
 from whet.annotations import model_of
 from whet.config import Config, Loaded, contents, keys_of, load
 from whet.errors import ConfigError
+from whet.losses import offline_loss
 from whet.recipes import recipe
 from whet.recipes.stage import MakeConfig, Result, Stage, Stages, symbolic
 from whet.traces import given_by, joined, leaves_of, traced
@@ -30,6 +31,9 @@ LOOPS: Mapping[str, type[LoopConfig]] = {
 
 RECIPE_KEYS = ("recipe", "params", "overrides")
 """The keys of a recipe's file."""
+
+OFFLINE, LOSS = "offline", "loss"
+"""The recipe that runs any loss over a dataset, and the parameter that names it."""
 
 Overrides = Sequence[str] | Mapping[str, Any]
 Saved = Mapping[str, Mapping[str, Node]]
@@ -53,6 +57,13 @@ class Plan:
     origin: str = "default"
     """Where the recipe's name was given."""
     loop: Loaded[Any] | None = None
+    title: str = ""
+    """What the run is called, where that is not the recipe's name but that of its loss."""
+
+    @property
+    def called(self) -> str:
+        """The name under which people asked for it."""
+        return self.title or self.name
 
     def loaded(self, stage: Stage) -> Loaded[Any]:
         """A stage's configuration with its overrides laid over it, and the origin of each value."""
@@ -124,12 +135,49 @@ def plan(target: str, overrides: Overrides = ()) -> Plan:
     path = Path(target)
     if target in recipe.names():
         return of_recipe(target, overrides)
+    if target in losses():
+        return of_loss(target, overrides)
     if path.is_dir():
         there = f" such as {path / 'config.yaml'}" if (path / "config.yaml").is_file() else ""
         raise ConfigError(f"{path} is a folder; give a recipe's name (whet list recipe) or a YAML file{there}")
     if path.suffix in (".yaml", ".yml") or path.is_file():
         return _of_file(path, overrides)
-    return of_recipe(target, overrides)
+    return named(target, overrides)
+
+
+def losses() -> tuple[str, ...]:
+    """The losses over a dataset whose name no recipe has: each runs as the recipe `offline`."""
+    return tuple(name for shelf in offline_loss.shelves for name in shelf.names() if name not in recipe.names())
+
+
+def named(target: str, overrides: Overrides = ()) -> Plan:
+    """The plan of a recipe's name, or of a loss's."""
+    return of_loss(target, overrides) if recipe_of(target) != target else of_recipe(target, overrides)
+
+
+def recipe_of(name: str) -> str:
+    """The recipe that a name runs: its own, or of a loss the one for any; an unknown name is an error."""
+    if name in recipe.names():
+        return name
+    if name in losses():
+        return OFFLINE
+    near = nearest(name, [*recipe.names(), *losses()])
+    raise ConfigError(
+        f"no recipe is called {name!r}{near}; there are: {listed(recipe.names())}; a loss's own name runs too "
+        "(whet list preference)"
+    )
+
+
+def of_loss(name: str, overrides: Overrides = ()) -> Plan:
+    """The recipe `offline` with this loss, called by the loss's name."""
+    keys = overrides if isinstance(overrides, Mapping) else [text.partition("=")[0] for text in overrides]
+    if any(key.strip() == LOSS for key in keys):
+        raise ConfigError(
+            f"{name} is the loss already: set its options as {LOSS}.KEY=VALUE, or run the recipe {OFFLINE} with {LOSS}="
+        )
+    if isinstance(overrides, Mapping):
+        return replace(of_recipe(OFFLINE, {LOSS: name, **overrides}), title=name)
+    return replace(of_recipe(OFFLINE, [f"{LOSS}={name}", *overrides]), title=name)
 
 
 def of_recipe(name: str, overrides: Overrides = (), *, head: Node | None = None) -> Plan:
