@@ -268,11 +268,12 @@ def test_ratings(law: Law, shelf: Shelf, name: str, options: dict[str, Any]) -> 
 
 
 def ranked(size: int = 5, wide: int = 4, *, spread: float = 1.0) -> Rankings:
-    """Random rankings of two to four answers, the better ones first; none are tied."""
-    there = torch.arange(wide) < (2 + torch.arange(size) % 3)[:, None]
+    """Random rankings of two to four answers, the better ones first; none are tied, and ratings are around 0."""
+    many = (2 + torch.arange(size) % 3)[:, None]
+    there = torch.arange(wide) < many
     return Rankings(
         there=there,
-        rating=torch.arange(wide, 0, -1).double().expand(size, wide) - 2.5,
+        rating=(many - 1) / 2 - torch.arange(wide).double(),
         length=torch.where(there, torch.randint(2, 9, (size, wide)), 1).double(),
         policy=normal(size, wide, spread=spread),
         anchor=(spread * torch.randn(size, wide)).double(),

@@ -104,7 +104,7 @@ def ranking_trees(n: int = 4, seed: int = 0) -> list[Tree]:
     for number in range(n):
         p, size = prompt(rng), 2 + number % 3
         answers = [rollout(rng, p, rng.randint(1, 6)) for _ in range(size)]
-        rating = [float(i // 2 if number % 2 else i) - 1.0 for i in reversed(range(1, size + 1))]
+        rating = [float(i // 2 if number % 2 else i - 1) for i in reversed(range(1, size + 1))]
         columns = {"rating": rating, "weight": [1.0 + number] * size}
         pairs = [(i, j) for i in range(size) for j in range(size) if rating[i] > rating[j]]
         out.append(Tree(rollouts=answers, pairs=pairs, response=columns, unit=[0] * size))

@@ -191,6 +191,8 @@ def _sum(config: OfflineConfig) -> Iterator[str]:
         if name in token_loss.names():
             if token_loss.entry(name).declarations.get("needs") != {"logprobs"}:
                 yield f"{where}, which is no likelihood of answers: to a loss over a dataset only nll can be added"
+            elif _kind(config) == "rating loss without labels":
+                yield f"{where}, the likelihood of desirable answers, but {first} reads no labels: leave it out"
             continue
         shelf = offline_loss.shelf_of(name)
         if shelf is not own and (own, shelf) != (ranking_loss, preference_loss):

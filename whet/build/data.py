@@ -240,4 +240,18 @@ def trees(
 ) -> tuple[list[Tree], list[Tree]]:
     """A dataset as the trees that a shelf's losses learn from: (learned, held out). `reads` says what of the data the
     loss reads."""
-    return both(config, decoder, objects, note, partial(TREES[kind], reads=reads), held=held)
+    learned, rest = both(config, decoder, objects, note, partial(TREES[kind], reads=reads), held=held)
+    _labelled(learned, reads)
+    return learned, rest
+
+
+def _labelled(learned: Sequence[Tree], reads: Reads) -> None:
+    """Refuse answers of one label where a loss learns from the other, too; held-out ones may be of one label."""
+    found = {int(tree.response["label"][0]) for tree in learned} if reads.needed else set()
+    for label in reads.needed:
+        if label not in found:
+            name, other = ("desirable", "undesirable") if label else ("undesirable", "desirable")
+            raise DataError(
+                f"all {len(learned)} answers to learn from are labelled {other} ({1 - label}), and this loss needs "
+                f"{name} ones ({label}), too: add some, or choose another loss (whet list rating)"
+            )

@@ -87,6 +87,12 @@ def per_response(batch: TokenBatch) -> Tensor:
     return counts / counts.sum().clamp(min=1.0)
 
 
+def per_undesirable(batch: TokenBatch) -> Tensor:
+    """Equal weights of the responses labelled undesirable, 0 on all others."""
+    counts = (1.0 - batch.response.get("mismatched", torch.zeros(batch.rows))) * (batch.response["label"] <= 0)
+    return counts / counts.sum().clamp(min=1.0)
+
+
 def per_ranking(batch: TokenBatch) -> Tensor:
     """Weights of rankings in proportion to their column `weight`, equal without; they sum to 1."""
     given = batch.response.get("weight", torch.ones(batch.rows))[batch.rankings[1]]
@@ -123,6 +129,8 @@ def likelihood(weigh: Choice) -> Term:
     )
 
 
+UNDESIRABLE = "undesirable"
+"""Says of a method's `labels` that it learns from answers with label 0 alone (NPO)."""
 TOKENS = "tokens"
 """The need of a method that looks at log-probabilities one by one."""
 
@@ -143,7 +151,7 @@ def loss_terms(choice: Choice, shelves: tuple[Shelf, ...]) -> tuple[list[Term], 
         name=choice.name,
         fn=shelf.bind(choice.name, **choice.options),
         inputs=inputs,
-        weigh=kind.weigh,
+        weigh=per_undesirable if declared.get("labels") == UNDESIRABLE else kind.weigh,
         over=kind.over,
         needs=(needs if inside else needs - {REFERENCE}) - {TOKENS},
         couples=declared.get("couples") == "step",
@@ -200,7 +208,16 @@ def reads(choices: Sequence[Choice], shelves: tuple[Shelf, ...]) -> Reads:
         labels=any(declared.get("labels", False) for declared in said),
         mismatched=any(declared.get("mismatched", False) for declared in said),
         whole=any(shelf is ranking_loss for _, shelf in every),
+        sides=any(declared.get("sides", False) for declared in said),
+        needed=_needed([declared["labels"] for declared in said if "labels" in declared], len(every) < len(choices)),
     )
+
+
+def _needed(labels: Sequence[Any], imitates: bool) -> tuple[int, ...]:
+    """The labels that some summand learns from; what imitates answers learns from desirable ones."""
+    if not labels:
+        return ()
+    return (1, 0) if imitates or any(label != UNDESIRABLE for label in labels) else (0,)
 
 
 def _named(declaration: str, every: Sequence[tuple[Choice, Shelf]]) -> tuple[str, ...]:

@@ -109,7 +109,9 @@ def ratings(
 
     Without labels any row will do whose answers have the numbers that are read.
     """
-    kinds: tuple[Kind, ...] = ("label", "preference") if reads.labels else ("rating", "label", "preference", "ranking")
+    kinds: tuple[Kind, ...] = ("label", "preference")
+    if not reads.labels:
+        kinds = ("rating", *kinds, "ranking", "demonstration")
 
     def make(example: Example, intake: Intake) -> list[Rating]:
         if example.kind == "preference" and example.answers[0] == example.answers[1]:
@@ -310,6 +312,8 @@ def _ranking(example: Example, renderer: Renderer, intake: Intake, reads: Reads)
     if len(set(scores)) == 1 or all(answer == answers[0] for answer in answers):
         intake.identical.append(example.where)
         return []
+    if reads.sides and not scores[0] > 0 >= scores[-1]:
+        raise RowFault("needs a rating above 0 (a sample) and one of 0 or less (a negative) for this loss, and has not")
     fitted = fit(replace(example, answers=answers), renderer, intake.config)
     if not _settle(fitted, example, intake, renderer):
         return []

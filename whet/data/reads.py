@@ -10,7 +10,9 @@ class Reads:
     """`columns` are numbers of a row (a pair's margin), `answer_columns` numbers of each answer (its rating).
 
     `labels`: single answers are desirable or not; `mismatched`: each of them also stands behind a prompt that it does
-    not answer (KTO); `whole`: all answers to a prompt are learned from together.
+    not answer (KTO); `whole`: all answers to a prompt are learned from together; `sides`: of them some must be rated
+    above 0 and some not (D2O). `needed` are the labels without which there is nothing to learn: with 1 desirable
+    answers must be among the data, with 0 undesirable ones.
     """
 
     columns: tuple[str, ...] = ()
@@ -18,6 +20,8 @@ class Reads:
     labels: bool = False
     mismatched: bool = False
     whole: bool = False
+    sides: bool = False
+    needed: tuple[int, ...] = ()
 
 
 NUMBERLESS = Reads()

@@ -112,8 +112,8 @@ class Rankings:
     ...              length=torch.full((1, 3), 4.0), policy=torch.tensor([[-8.0, -4.0, -2.0]]))
     >>> r.better()[0].int().tolist()                                       # the tied two beat the second one
     [[0, 1, 0], [0, 0, 0], [0, 1, 0]]
-    >>> r.best().tolist()                                                  # the first of the best
-    [0]
+    >>> r.top().int().tolist()                                             # both of them are the best
+    [[1, 0, 1]]
     """
 
     there: Tensor
@@ -139,9 +139,10 @@ class Rankings:
         both = self.there[:, :, None] & self.there[:, None, :]
         return both & (self.rating[:, :, None] > self.rating[:, None, :])
 
-    def best(self) -> Tensor:
-        """The place of each prompt's best answer, `[G]`; the first of several."""
-        return self.rating.masked_fill(~self.there, float("-inf")).argmax(dim=1)
+    def top(self) -> Tensor:
+        """`[G, K]`: whether no answer to the same prompt is better; of tied best ones each is."""
+        rating = self.rating.masked_fill(~self.there, float("-inf"))
+        return self.there & (rating == rating.amax(dim=1, keepdim=True))
 
     def column(self, name: str) -> Tensor:
         """One of the data's own columns."""

@@ -6,6 +6,9 @@
 The sum is over the answers that beat another one: the best is chosen among all, the next among what is left, and so on.
 Two answers are DPO. Tied answers do not compete with one another: each is compared with what is worse than both.
 Log-probabilities are summed. At π = ref, K answers without ties give log K!.
+
+The other way to learn from K answers, all C(K, 2) pairs of them, needs no method of its own: any loss of pairs does so
+when it is given rankings, and every pair of a prompt weighs one over their number.
 """
 
 from __future__ import annotations
