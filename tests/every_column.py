@@ -44,7 +44,7 @@ def pair(number: int) -> dict[str, Any]:
 
 def ranking(number: int) -> dict[str, Any]:
     each = {name: [1.5, 0.5, 1.0] for name in declared("answer_columns")}
-    return {**_numbers(number), **each, "prompt": f"Ask {number}: ", "responses": answers(number), "scores": [3, 1, 2]}
+    return {**_numbers(number), **each, "prompt": f"Ask {number}: ", "responses": answers(number), "scores": [2, 0, 1]}
 
 
 def rating(number: int) -> dict[str, Any]:

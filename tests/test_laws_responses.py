@@ -224,6 +224,16 @@ def one_finite_value_per_response(loss: Fn, entry: Entry) -> None:
         assert found and all(bool(g.isfinite().all()) for g in found)
 
 
+def extreme_answers_are_finite_in_every_type(loss: Fn, entry: Entry) -> None:
+    """Far above and below the reference with either label, in the types that models train in."""
+    far = torch.tensor([1e4, 1e4, -1e4, -1e4, 3e2, -3e2, 0.0, 1e4])
+    for dtype in (torch.float32, torch.bfloat16):
+        given = narrow(replace(view(8), policy=-2e4 + far, anchor=torch.full((8,), -2e4)), dtype)
+        value = values(loss, given)
+        found = [g for g in gradients(value, leaves(given)) if g is not None]
+        assert found and all(bool(x.isfinite().all()) for x in (value, *found))
+
+
 def good_answers_rise_and_bad_ones_fall(loss: Fn, entry: Entry) -> None:
     """Of labels; where there are none, this says nothing."""
     given = level(6)
@@ -252,6 +262,7 @@ def it_couples_if_it_says_so(loss: Fn, entry: Entry) -> None:
 
 RATINGS = (
     one_finite_value_per_response,
+    extreme_answers_are_finite_in_every_type,
     good_answers_rise_and_bad_ones_fall,
     order_does_not_matter,
     it_couples_if_it_says_so,
@@ -305,6 +316,18 @@ def one_finite_value_per_ranking(loss: Fn, entry: Entry) -> None:
         assert bool((slope[~given.there] == 0).all()), "an answer that is not there moves something"
 
 
+def extreme_rankings_are_finite_in_every_type(loss: Fn, entry: Entry) -> None:
+    """In and against the order of the ratings, and far from the reference on the same side."""
+    far = torch.tensor([[1e4, 0, -1e4, 0], [-1e4, 0, 1e4, 0], [1e4] * 4, [-1e4] * 4, [-3e2, 3e2, 0, 1e4]])
+    for dtype in (torch.float32, torch.bfloat16):
+        given = rearranged(ranked(), lambda x, to=dtype: x.detach() if x.dtype == torch.bool else x.detach().to(to))
+        anchor = torch.full((5, 4), -2e4, dtype=dtype)
+        policy = (anchor + far.to(dtype)).requires_grad_()
+        value = loss(replace(given, policy=policy, anchor=anchor))
+        (slope,) = gradients(value, [policy])
+        assert slope is not None and bool(slope.isfinite().all()) and bool(value.isfinite().all())
+
+
 def the_best_rises_and_the_worst_falls(loss: Fn, entry: Entry) -> None:
     given = ranked()
     alike = torch.full_like(given.length, -2.0) * given.length
@@ -332,6 +355,7 @@ def the_order_of_answers_does_not_matter(loss: Fn, entry: Entry) -> None:
 
 RANKINGS = (
     one_finite_value_per_ranking,
+    extreme_rankings_are_finite_in_every_type,
     the_best_rises_and_the_worst_falls,
     rankings_do_not_affect_one_another,
     the_order_of_answers_does_not_matter,

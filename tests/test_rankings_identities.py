@@ -14,6 +14,8 @@ from toys import responses
 
 from whet.losses import ranking_loss
 from whet.losses.preference.dpo import dpo
+from whet.losses.preference.exo_pair import exo_pair
+from whet.losses.preference.nca_pair import nca_pair
 from whet.losses.ranking.d2o import d2o
 from whet.losses.ranking.exo import exo
 from whet.losses.ranking.info_nca import info_nca
@@ -94,17 +96,14 @@ def test_of_two_answers_it_is_dpo(name: str) -> None:
 
 
 def test_of_two_answers_nca_and_exo_are_their_pair_forms() -> None:
-    given, smooth = drawn(), 1e-3
-    chosen, rejected = (0.3 * side.logratio("sum") for side in pair(given))
-    log = torch.nn.functional.logsigmoid
-    torch.testing.assert_close(
-        nca(given, beta=0.3, alpha=0.0), -log(chosen) - 0.5 * log(-chosen) - 0.5 * log(-rejected)
-    )
-    margin = chosen - rejected
-    expected = margin.sigmoid() * (log(margin) - math.log(1 - smooth)) + (-margin).sigmoid() * (
-        log(-margin) - math.log(smooth)
-    )
-    torch.testing.assert_close(exo(given, beta=0.3, beta_r=0.0, label_smoothing=smooth), expected)
+    given = drawn()
+    for found, expected in (
+        (nca(given, beta=0.3, alpha=0.0), nca_pair(*pair(given), beta=0.3)),
+        (exo(given, beta=0.3, beta_r=0.0), exo_pair(*pair(given), beta=0.3)),
+        (exo(given, beta_r=0.0, label_smoothing=0.1), exo_pair(*pair(given), beta=0.5, label_smoothing=0.1)),
+    ):
+        torch.testing.assert_close(found, expected)
+        torch.testing.assert_close(slope(found, given), slope(expected, given))
 
 
 def test_of_two_answers_rrhf_is_a_hinge_and_pro_a_dpo_without_reference() -> None:
