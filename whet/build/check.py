@@ -162,19 +162,12 @@ def _loss(config: LoopConfig) -> Iterator[str]:
     if isinstance(config, OfflineConfig):
         yield from _sum(config)
         names = [choice.name, *(plus.loss.name for plus in config.plus)]
-        if not any(map(_looks, names)):
+        if not config.looks_at_reference:
             given = {"reference": config.reference is not None, "reference_cache": config.reference_cache != "auto"}
             none = f"{choice.name} looks at none" if len(names) == 1 else f"none of {listed(names)} looks at one"
             yield from (f"{key} is given, but {none}: leave it out" for key in given if given[key])
         if config.reference is not None:
             yield from _untrained(config.reference, "reference")
-
-
-def _looks(name: str) -> bool:
-    """Whether a loss compares with a reference."""
-    if name in token_loss.names():
-        return False
-    return "reference" in offline_loss.shelf_of(name).entry(name).declarations.get("needs", ())
 
 
 def _sum(config: OfflineConfig) -> Iterator[str]:

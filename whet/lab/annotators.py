@@ -115,15 +115,19 @@ class KWise:
     length_bias: float = 0.0
     seed: int = 0
 
-    def rank(self, group_id: str, answers: Sequence[Judged]) -> tuple[int, ...]:
-        """Indices from best to worst."""
+    def utilities(self, group_id: str, answers: Sequence[Judged]) -> list[float]:
+        """What the annotator feels of each answer: gold / tau with its bias and its noise."""
         if len(answers) != self.k:
             raise ValueError(f"KWise(k={self.k}) was given {len(answers)} answers")
         drawn = noise(self.seed, group_id)
-        utility = [
+        return [
             a.gold / self.tau + self.length_bias * a.length - math.log(max(drawn.expovariate(1.0), 1e-300))
             for a in answers
         ]
+
+    def rank(self, group_id: str, answers: Sequence[Judged]) -> tuple[int, ...]:
+        """Indices from best to worst."""
+        utility = self.utilities(group_id, answers)
         return tuple(sorted(range(self.k), key=lambda index: -utility[index]))
 
 

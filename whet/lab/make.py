@@ -56,12 +56,12 @@ def comparisons(
     """
     policy = load_policy(ModelConfig(path=model), seed=seed).freeze()
     live.say(f"{prompts} prompts of lab:{world}/train: {answers} answers each, ranked by a noisy annotator")
-    drawn = _answers(policy, tasks(world, "train", prompts, seed + 1), answers, seed, "train", max_new_tokens)
+    drawn = sampled_answers(policy, tasks(world, "train", prompts, seed + 1), answers, seed, "train", max_new_tokens)
     told = [(task, texts) for task, texts in drawn if all(text.strip() for text in texts)]
     rankings = rank_answers(told, KWise(k=answers, tau=tau, seed=seed))
     write_rows(folder / "rankings.jsonl", shuffled_ranks(rankings, seed) if shuffled else rankings)
     live.say(f"{held} prompts of lab:{world}/test: two answers each, compared by the same annotator")
-    others = _answers(policy, tasks(world, "test", held, seed + 1), 2, seed, "test", max_new_tokens)
+    others = sampled_answers(policy, tasks(world, "test", held, seed + 1), 2, seed, "test", max_new_tokens)
     both = [(task, a, b) for task, (a, b) in others if a.strip() and b.strip()]
     pairs, identical = label_pairs(both, BT(tau=tau, seed=seed))
     write_rows(folder / "held.jsonl", pairs)
@@ -76,7 +76,7 @@ def comparisons(
     return {"files": {"rankings": "rankings.jsonl", "held": "held.jsonl"}, "numbers": numbers}
 
 
-def _answers(
+def sampled_answers(
     policy: Decoder, chosen: Sequence[Task], n: int, seed: int, stream: str, length: int
 ) -> list[tuple[Task, list[str]]]:
     engine, renderer = engine_of(policy, SamplingConfig(max_new_tokens=length, slots=128))
@@ -118,7 +118,7 @@ def judge(
         found = _evaluated(policy, entry, prompts=prompts, seed=seed, length=max_new_tokens)
         done[stage], decoders[stage] = found, policy
         versus = gold_win_rate(found, done[before], seed=seed) if before else None
-        kl = _kl(policy, decoders[before], found) if before else None
+        kl = mean_kl(policy, decoders[before], found) if before else None
         rows.append(_row(entry, found, versus, kl))
         samples += _samples(stage, found, shown, policy)
     write_samples(folder.parents[1], samples)
@@ -179,7 +179,7 @@ def _with_parts(score: Score | None, exact: Score | None) -> Score | None:
     return replace(score, parts=exact.parts) if score and exact else score
 
 
-def _kl(policy: Decoder, before: Decoder, found: Evaluation) -> float:
+def mean_kl(policy: Decoder, before: Decoder, found: Evaluation) -> float:
     """Mean over answers of Σ_t log π(y_t) − log π_before(y_t), on answers sampled from π."""
     batch, _ = pack_groups(found.groups)
     with torch.no_grad():

@@ -168,6 +168,17 @@ class OfflineConfig(PassConfig):
     """Whether the reference's log-probabilities are computed once and kept: auto does so in the run's folder where rows
     are seen more than once, off asks the model in every step, a folder keeps them for other runs too."""
 
+    @property
+    def looks_at_reference(self) -> bool:
+        """Whether any summand compares with a reference."""
+        return any(map(_compares, [self.loss.name, *(plus.loss.name for plus in self.plus)]))
+
+
+def _compares(name: str) -> bool:
+    if name in token_loss.names():
+        return False
+    return "reference" in offline_loss.shelf_of(name).entry(name).declarations.get("needs", ())
+
 
 class KLConfig(Config):
     """Distance to the reference model."""

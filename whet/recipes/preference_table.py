@@ -1,0 +1,146 @@
+"""The stage that trains every method of preference learning on the same data, and the rows it makes of them.
+
+One learning rate of a grid is chosen by a run with a seed of its own, measured on training prompts; then every method
+is run with fresh seeds and measured on test prompts, and once on shuffled feedback with the rate that was chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from whet.build.trials import Numbers, Trial, run_trials
+from whet.data.config import DataConfig
+from whet.errors import ConfigError
+from whet.eval.stats import share
+from whet.losses import offline_loss, ranking_loss
+from whet.models.config import ModelConfig
+from whet.train.config import CheckpointConfig, OfflineConfig, OptimConfig
+from whet.words import listed, nearest
+
+SAMPLED = ("nash_md", "xpo")
+"""Methods whose answers are sampled while they learn: they have a table of their own."""
+THRICE = ("dpo", "ipo", "kto")
+"""Methods whose control is run with every seed."""
+SUMS: Mapping[str, Mapping[str, Any]] = {
+    "mpo": {"loss": "dpo", "coef": 0.8, "plus": [{"loss": "bco_pair", "coef": 0.2}, {"loss": "nll"}]},
+    "npo": {"loss": "npo", "plus": [{"loss": "nll"}]},
+}
+"""Rows that are sums of losses; NPO is beside the likelihood of the answers to keep, as its authors run it."""
+TUNING, FRESH = 100, (0, 1, 2)
+
+
+def names() -> list[str]:
+    """Every method of the table: the shelves, and sums."""
+    return sorted({*offline_loss_names(), *SUMS} - set(SAMPLED))
+
+
+def offline_loss_names() -> list[str]:
+    """All names on the shelves of losses over datasets."""
+    return [name for shelf in offline_loss.shelves for name in shelf.names()]
+
+
+def compare(
+    folder: Path,
+    *,
+    live: Any,
+    model: str,
+    data: Mapping[str, str],
+    world: str,
+    methods: Sequence[str],
+    rates: Sequence[float],
+    batch: int,
+    prompts: int,
+    max_new_tokens: int,
+    workers: int,
+) -> dict[str, Any]:
+    """Tune, run and control every method; one row each, best first."""
+    chosen = list(methods) or names()
+    for name in chosen:
+        if name not in names():
+            raise ConfigError(f"there is no method {name!r}{nearest(name, names())}; there are: {listed(names())}")
+    place = folder / "trials"
+    common = {"held": data["held"], "world": world, "prompts": prompts, "max_new_tokens": max_new_tokens}
+
+    def trial(name: str, rate: float, seed: int, *, shuffled: bool = False) -> Trial:
+        config = config_of(name, model=model, data=data, rate=rate, batch=batch, seed=seed, shuffled=shuffled)
+        split = "train" if seed == TUNING else "test"
+        arguments = {**common, "config": config.model_dump(mode="json"), "split": split, "seed": seed}
+        end = "-shuffled" if shuffled else ""
+        return Trial(
+            name=f"{name}-{rate:g}-{seed}{end}", function="whet.build.preference_trials:in_lab", arguments=arguments
+        )
+
+    tuning = {name: {rate: trial(name, rate, TUNING) for rate in rates} for name in chosen}
+    more = len(chosen) * (len(FRESH) + 1) + (len(FRESH) - 1) * len([name for name in chosen if name in THRICE])
+    live.stage("compare", len(chosen) * len(rates) + more)
+    tuned = _run(place, [t for each in tuning.values() for t in each.values()], workers, live)
+    best = {name: best_rate({rate: tuned[t.name] for rate, t in each.items()}) for name, each in tuning.items()}
+    fresh = {name: [trial(name, best[name], seed) for seed in FRESH] for name in chosen}
+    against = {
+        name: [trial(name, best[name], seed, shuffled=True) for seed in (FRESH if name in THRICE else FRESH[:1])]
+        for name in chosen
+    }
+    both = [t for name in chosen for t in (*fresh[name], *against[name])]
+    found = _run(place, both, workers, live, before=len(tuned))
+    rows = [
+        row_of(name, best[name], [found[t.name] for t in fresh[name]], [found[t.name] for t in against[name]])
+        for name in chosen
+    ]
+    return {"rows": sorted(rows, key=lambda row: -(row["win_rate"] or {"value": -1.0})["value"])}
+
+
+def config_of(
+    name: str, *, model: str, data: Mapping[str, str], rate: float, batch: int, seed: int, shuffled: bool
+) -> OfflineConfig:
+    """The loop of one method: its own defaults, one pass, and the file of its kind."""
+    what = SUMS.get(name, {"loss": name})
+    kind = "rankings" if name in ranking_loss.names() else "pairs"
+    common = {
+        "model": ModelConfig(path=model),
+        "data": DataConfig(path=data[f"{kind}_shuffled" if shuffled else kind], seed=seed),
+        "optim": OptimConfig(lr=rate, schedule="linear", warmup=10),
+        "checkpoint": CheckpointConfig(minutes=0),
+    }
+    return OfflineConfig.model_validate({**common, "batch": batch, "seed": seed, **what})
+
+
+def _run(place: Path, trials: Sequence[Trial], workers: int, live: Any, *, before: int = 0) -> dict[str, Numbers]:
+    count = before
+
+    def done(trial: Trial, numbers: Numbers) -> None:
+        nonlocal count
+        count += 1
+        live.update(count, {"win rate": float(np.mean(numbers["wins"]))} if "wins" in numbers else {})
+        if "failed" in numbers:
+            live.say(f"{trial.name}: {numbers['failed']}")
+
+    return run_trials(place, trials, workers=workers, done=done)
+
+
+def best_rate(found: Mapping[float, Numbers]) -> float:
+    """The learning rate whose run won most; the smallest of equals, and of runs that all failed.
+
+    >>> best_rate({1e-4: {"wins": [1, 0]}, 3e-4: {"wins": [1, 1]}, 1e-3: {"failed": "not finite"}})
+    0.0003
+    """
+    worth = {rate: float(np.mean(numbers["wins"])) if "wins" in numbers else -1.0 for rate, numbers in found.items()}
+    return min(worth, key=lambda rate: (-worth[rate], rate))
+
+
+def row_of(name: str, rate: float, fresh: Sequence[Numbers], control: Sequence[Numbers]) -> dict[str, Any]:
+    """A line of the table: win rates with intervals over prompts, each prompt's wins averaged over the seeds."""
+    done = [numbers for numbers in fresh if "wins" in numbers]
+    row: dict[str, Any] = {"stage": name, "lr": rate, "win_rate": _won(done), "control": _won(control)}
+    row["seeds"] = ", ".join(f"{100 * float(np.mean(n['wins'])):.0f}" if "wins" in n else "diverged" for n in fresh)
+    if done:
+        row |= {key: float(np.mean([n[key] for n in done])) for key in ("gold", "kl", "chosen", "rejected", "length")}
+    return row
+
+
+def _won(found: Sequence[Numbers]) -> dict[str, Any] | None:
+    each = [numbers["wins"] for numbers in found if "wins" in numbers]
+    return share(np.mean(each, axis=0), seed=0).json() if each else None
