@@ -317,12 +317,15 @@ def _write_table(folder: Path, results: Sequence[tuple[Stage, Result]]) -> None:
         Column(key="gain", title="gain", format="+.3f", note="over the first row, on the same held-out rows"),
         Column(key="reference_loss", title="loss under the first", format=".3f", note="nats per token of the samples"),
         Column(key="distinct_2", title="distinct-2", format=".3f", note="share of different word pairs"),
-        Column(key="lr", title="learning rate", format=".0e", note="the best of the grid on another seed"),
-        Column(key="control", title="shuffled", format="percent", note="gold win rate with shuffled feedback"),
-        Column(key="seeds", title="each seed", format="text", note="gold win rates in percent"),
-        Column(key="chosen", title="Δ chosen", format="+.1f", note="change of log π of held-out answers"),
-        Column(key="rejected", title="Δ rejected", format="+.1f", note="the same of rejected ones"),
         Column(key="truncated", title="cut", format="percent", note="answers that reached the longest length"),
     )
-    table = final_table(rows, columns=(COLUMNS[0], *more, *COLUMNS[1:]))
+    compared = (
+        Column(key="lr", title="learning rate", format=".0e", note="the best of the grid on another seed"),
+        Column(key="control", title="shuffled", format="percent", note="gold win rate with shuffled feedback"),
+        Column(key="shuffled_accuracy", title="shuffled", format="percent", note="accuracy after shuffled labels"),
+        Column(key="seeds", title="each seed", format="text", note="in percent"),
+        Column(key="chosen", title="Δ chosen", format="+.1f", note="change of log π of held-out answers"),
+        Column(key="rejected", title="Δ rejected", format="+.1f", note="the same of rejected ones"),
+    )
+    table = final_table(rows, columns=(COLUMNS[0], *more, *COLUMNS[1:], *compared))
     replace_file(folder / "table.json", (json.dumps(table.json(), indent=1) + "\n").encode())

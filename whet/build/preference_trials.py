@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -85,7 +86,7 @@ def on_pairs(folder: Path, *, config: Mapping[str, Any], held: str, read: Mappin
     policy, source = _trained(folder, config), str(config["model"]["path"])
     start = _start_on(source, held, tuple(read.items()), config["model"].get("stop"))
     found = _sums(policy, start.held)
-    free = not OfflineConfig.model_validate(config).looks_at_reference
+    free = not _config(config).looks_at_reference
     score = found / start.held.length if free else found - start.logprobs
     chosen, rejected = score[start.held.pairs].unbind(dim=1)
     return {"right": ((chosen > rejected).double() + 0.5 * (chosen == rejected)).tolist(), **_moved(policy, start)}
@@ -94,11 +95,16 @@ def on_pairs(folder: Path, *, config: Mapping[str, Any], held: str, read: Mappin
 def _trained(folder: Path, config: Mapping[str, Any]) -> Decoder:
     quiet_libraries()
     with RunDir.create(folder, config, origins={}, environment={}) as run:
-        job = prepare(OfflineConfig.model_validate(config), run)
+        job = prepare(_config(config), run)
         with job.session:
             job.work()
         job.finish()
     return _loaded(str(run.final), config["model"].get("stop"))
+
+
+def _config(tree: Mapping[str, Any]) -> OfflineConfig:
+    """As it was before it became plain values: JSON has lists for tuples."""
+    return OfflineConfig.model_validate_json(json.dumps(tree))
 
 
 def _loaded(path: str, stop: str | None = None) -> Decoder:

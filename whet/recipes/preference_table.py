@@ -18,7 +18,7 @@ from whet.errors import ConfigError
 from whet.eval.stats import share
 from whet.losses import offline_loss, ranking_loss
 from whet.models.config import ModelConfig
-from whet.train.config import CheckpointConfig, OfflineConfig, OptimConfig
+from whet.train.config import CheckpointConfig, OfflineConfig, OptimConfig, PlusConfig
 from whet.words import listed, nearest
 
 SAMPLED = ("nash_md", "xpo")
@@ -93,11 +93,77 @@ def compare(
     return {"rows": sorted(rows, key=lambda row: -(row["win_rate"] or {"value": -1.0})["value"])}
 
 
+def compare_on_pairs(
+    folder: Path,
+    *,
+    live: Any,
+    model: Mapping[str, Any],
+    data: Mapping[str, Mapping[str, str]],
+    read: Mapping[str, Any],
+    methods: Sequence[str],
+    rates: Sequence[float],
+    batch: int,
+    epochs: float,
+    length: Sequence[float],
+    workers: int,
+) -> dict[str, Any]:
+    """The same on pairs of real input: each seed has its own held-out pairs, and the rate is chosen on yet others.
+
+    `data` has the files train, shuffled and held by seed; `length` is what length alone reaches on those of `FRESH`.
+    """
+
+    def trial(name: str, rate: float, seed: int, *, shuffled: bool = False) -> Trial:
+        files = data[str(seed)]
+        config = OfflineConfig.model_validate(
+            {
+                "model": ModelConfig(**model),
+                "data": DataConfig(path=files["shuffled" if shuffled else "train"], seed=seed, **read),
+                "loss": name,
+                "optim": OptimConfig(lr=rate, schedule="linear", warmup=10),
+                "checkpoint": CheckpointConfig(minutes=0),
+                "batch": batch,
+                "epochs": epochs,
+                "seed": seed,
+            }
+        )
+        arguments = {"config": config.model_dump(mode="json"), "held": files["held"], "read": dict(read)}
+        function, end = "whet.build.preference_trials:on_pairs", "-shuffled" if shuffled else ""
+        return Trial(name=f"{name}-{rate:g}-{seed}{end}", function=function, arguments=arguments)
+
+    live.stage("compare", len(methods) * (len(rates) + 2 * len(FRESH)))
+    tuning = {name: {rate: trial(name, rate, TUNING) for rate in rates} for name in methods}
+    tuned = _run(folder / "trials", [t for each in tuning.values() for t in each.values()], workers, live)
+    best = {name: best_rate({rate: tuned[t.name] for rate, t in each.items()}) for name, each in tuning.items()}
+    fresh = {name: [trial(name, best[name], seed) for seed in FRESH] for name in methods}
+    against = {name: [trial(name, best[name], seed, shuffled=True) for seed in FRESH] for name in methods}
+    both = [t for name in methods for t in (*fresh[name], *against[name])]
+    found = _run(folder / "trials", both, workers, live, before=len(tuned))
+    rows = [
+        _ordered(name, best[name], [found[t.name] for t in fresh[name]], [found[t.name] for t in against[name]])
+        for name in methods
+    ]
+    return {"rows": [{"stage": "length alone", "accuracy": float(np.mean(length))}, *rows]}
+
+
+def _ordered(name: str, rate: float, fresh: Sequence[Numbers], control: Sequence[Numbers]) -> dict[str, Any]:
+    """A line of that table: held-out pairs in order, with an interval over the pairs of all seeds."""
+
+    def right(found: Sequence[Numbers]) -> dict[str, Any] | None:
+        each = [value for numbers in found for value in numbers.get("right", ())]
+        return share(each, seed=0).json() if each else None
+
+    done = [numbers for numbers in fresh if "right" in numbers]
+    row: dict[str, Any] = {"stage": name, "lr": rate, "accuracy": right(fresh), "shuffled_accuracy": right(control)}
+    row["seeds"] = ", ".join(f"{100 * float(np.mean(n['right'])):.1f}" if "right" in n else "diverged" for n in fresh)
+    return row | {key: float(np.mean([n[key] for n in done])) for key in ("chosen", "rejected") if done}
+
+
 def config_of(
     name: str, *, model: str, data: Mapping[str, str], rate: float, batch: int, seed: int, shuffled: bool
 ) -> OfflineConfig:
     """The loop of one method: its own defaults, one pass, and the file of its kind."""
-    what = SUMS.get(name, {"loss": name})
+    what = dict(SUMS.get(name, {"loss": name}))
+    what["plus"] = tuple(PlusConfig.model_validate(one) for one in what.get("plus", ()))
     kind = "rankings" if name in ranking_loss.names() else "pairs"
     common = {
         "model": ModelConfig(path=model),
@@ -114,7 +180,7 @@ def _run(place: Path, trials: Sequence[Trial], workers: int, live: Any, *, befor
     def done(trial: Trial, numbers: Numbers) -> None:
         nonlocal count
         count += 1
-        live.update(count, {"win rate": float(np.mean(numbers["wins"]))} if "wins" in numbers else {})
+        live.update(count, {} if "failed" in numbers else {"right": float(np.mean(_told(numbers)))})
         if "failed" in numbers:
             live.say(f"{trial.name}: {numbers['failed']}")
 
@@ -122,13 +188,18 @@ def _run(place: Path, trials: Sequence[Trial], workers: int, live: Any, *, befor
 
 
 def best_rate(found: Mapping[float, Numbers]) -> float:
-    """The learning rate whose run won most; the smallest of equals, and of runs that all failed.
+    """The learning rate whose run won most (or ordered most); the smallest of equals, and of runs that all failed.
 
     >>> best_rate({1e-4: {"wins": [1, 0]}, 3e-4: {"wins": [1, 1]}, 1e-3: {"failed": "not finite"}})
     0.0003
     """
-    worth = {rate: float(np.mean(numbers["wins"])) if "wins" in numbers else -1.0 for rate, numbers in found.items()}
+    worth = {rate: -1.0 if "failed" in numbers else float(np.mean(_told(numbers))) for rate, numbers in found.items()}
     return min(worth, key=lambda rate: (-worth[rate], rate))
+
+
+def _told(numbers: Numbers) -> Sequence[float]:
+    """What a run is judged by: prompts won, or pairs in order."""
+    return numbers["wins"] if "wins" in numbers else numbers["right"]
 
 
 def row_of(name: str, rate: float, fresh: Sequence[Numbers], control: Sequence[Numbers]) -> dict[str, Any]:
