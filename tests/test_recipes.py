@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 
 import pytest
 import torch
+from test_preference_tables import TABLES
 from test_real_input import SMALL
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
@@ -80,8 +81,8 @@ def moved(folder: Path) -> bool:
 
 
 def test_every_recipe_is_run_by_a_test() -> None:
-    """Here the one-loop recipes, elsewhere the quickstart, those on real input, and every loss by its name."""
-    assert set(recipe.names()) == {*FROM_FILE, *ONLINE, *SMALL, "quickstart", "quickstart_control", "offline"}
+    """Here the one-loop recipes, elsewhere the quickstart, those on real input, tables, and every loss by its name."""
+    assert set(recipe.names()) == {*FROM_FILE, *ONLINE, *SMALL, *TABLES, "quickstart", "quickstart_control", "offline"}
 
 
 @pytest.mark.parametrize("name", FROM_FILE)

@@ -81,6 +81,8 @@ def _beside(value: Any, annotation: Any) -> Iterator[Any]:
         yield from (value + 1, value - 1, value / 2)
     elif isinstance(value, str):
         yield f"{value}?"
+    elif isinstance(value, tuple):
+        yield from (value[:-1], ("?",)) if value else (("?",),)
 
 
 def joined(tree: Mapping[str, Any], origins: Mapping[str, str]) -> dict[str, str]:

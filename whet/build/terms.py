@@ -142,6 +142,7 @@ def loss_terms(choice: Choice, shelves: tuple[Shelf, ...]) -> tuple[list[Term], 
     needs = frozenset(declared.get("needs", ()))
     inside = any(map(looks_at_another, needs))  # the reference is run beside the policy, and says all it is asked
     carried: dict[str, Tensor] | None = {} if declared.get("carries") else None
+    assert carried is None or declared.get("couples") == "step", f"{choice.name} carries numbers, so it couples"
     inputs = kind.inputs
     if TOKENS in needs:
         inputs = partial(inputs, each=True)

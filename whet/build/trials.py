@@ -1,4 +1,5 @@
 """Many small runs side by side, each in a process of one thread; what is done is kept, so the rest can be done later.
+One worker is this very process.
 
 A trial is a function of (folder, **arguments) → numbers, named by its import path. FOLDER/NAME.json has its numbers,
 whole or not at all; a trial whose file is there is not run again. A run that diverges is a finding, not a fault: it has
@@ -12,7 +13,7 @@ import importlib
 import json
 import multiprocessing
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,8 +57,11 @@ def run_trials(
     return {trial.name: found[trial.name] for trial in trials}
 
 
-def _side_by_side(folder: Path, trials: Sequence[Trial], workers: int) -> Any:
+def _side_by_side(folder: Path, trials: Sequence[Trial], workers: int) -> Iterator[tuple[Trial, Numbers]]:
     """(trial, numbers) as each ends; the first error stops the others before they begin."""
+    if workers == 1:
+        yield from ((trial, work(folder, trial)) for trial in trials)
+        return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
         waiting = {pool.submit(work, folder, trial): trial for trial in trials}

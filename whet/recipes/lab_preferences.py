@@ -14,6 +14,7 @@ from whet.config import Config
 from whet.data.config import DataConfig
 from whet.models.config import ModelConfig
 from whet.recipes import recipe
+from whet.recipes.preference_table import checked
 from whet.recipes.stage import MakeConfig, Stage, Stages
 from whet.train.config import OptimConfig, SupervisedConfig
 
@@ -28,7 +29,9 @@ class LabPreferencesParams(Config):
     """Which ones (names of `whet list`); all by default."""
     rates: tuple[Rate, ...] = (1e-4, 3e-4, 1e-3)
     """Learning rates that each is tuned over."""
-    pairs: Count = 1500
+    demonstrations: Count = 1500
+    """Examples of fine-tuning, which all runs begin from."""
+    pairs: Count = 2000
     """Prompts with feedback."""
     answers: Annotated[int, Field(ge=2)] = 4
     """Answers to each: all are ranked, the first two are the pair."""
@@ -52,11 +55,12 @@ def lab_preferences(params: LabPreferencesParams) -> Stages:
 
     whet run lab_preferences
     """
+    methods = checked(params.methods)
     sft = yield Stage(
         name="sft",
         config=SupervisedConfig(
             model=ModelConfig(path="lab:base"),
-            data=DataConfig(path="lab:chat/train", max_rows=1500, seed=params.seed),
+            data=DataConfig(path="lab:chat/train", max_rows=params.demonstrations, seed=params.seed),
             optim=OptimConfig(lr=1e-3, schedule="linear", warmup=5),
             batch=64,
             seed=params.seed,
@@ -86,7 +90,7 @@ def lab_preferences(params: LabPreferencesParams) -> Stages:
                 "model": sft.model,
                 "data": {name: data[name] for name in files},
                 "world": "chat",
-                "methods": list(params.methods),
+                "methods": methods,
                 "rates": list(params.rates),
                 "batch": params.batch,
                 "prompts": params.prompts,

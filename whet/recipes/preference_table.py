@@ -43,6 +43,14 @@ def offline_loss_names() -> list[str]:
     return [name for shelf in offline_loss.shelves for name in shelf.names()]
 
 
+def checked(methods: Sequence[str]) -> list[str]:
+    """The methods, all of which there are."""
+    for name in methods:
+        if name not in names():
+            raise ConfigError(f"there is no method {name!r}{nearest(name, names())}; there are: {listed(names())}")
+    return list(methods)
+
+
 def compare(
     folder: Path,
     *,
@@ -59,9 +67,6 @@ def compare(
 ) -> dict[str, Any]:
     """Tune, run and control every method; one row each, best first."""
     chosen = list(methods) or names()
-    for name in chosen:
-        if name not in names():
-            raise ConfigError(f"there is no method {name!r}{nearest(name, names())}; there are: {listed(names())}")
     place = folder / "trials"
     common = {"held": data["held"], "world": world, "prompts": prompts, "max_new_tokens": max_new_tokens}
 

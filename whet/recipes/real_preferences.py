@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from whet.recipes import recipe
-from whet.recipes.preference_table import FRESH, TUNING
+from whet.recipes.preference_table import FRESH, TUNING, checked
 from whet.recipes.real_params import STORIES, Count, Rate, RealData, Share, make
 from whet.recipes.stage import MakeConfig, Stage, Stages
 
@@ -23,9 +23,7 @@ class RealPreferencesParams(RealData):
     rates: tuple[Rate, ...] = (1e-4, 3e-4, 1e-3)
     """Learning rates that each is tuned over, on a split of its own."""
     max_rows: Count | None = None
-    """Read no further than this many rows of HH-RLHF."""
-    limit: Count = 2000
-    """Clear pairs of summaries at most."""
+    """Read no further than this many rows of HH-RLHF; take so many clear pairs of summaries (2000 if not given)."""
     batch: Count = 32
     """Pairs per step."""
     epochs: Rate = 1.0
@@ -42,7 +40,7 @@ def real_preferences(params: RealPreferencesParams) -> Stages:
 
     whet run real_preferences folder=../shared/data subset=helpful-base
     """
-    made = {}
+    methods, made = checked(params.methods), {}
     for seed in (TUNING, *FRESH):
         made[seed] = yield Stage(name=f"pairs_{seed}", config=_pairs(params, seed))
     files = {str(seed): {name: made[seed][name] for name in ("train", "held", "shuffled")} for seed in made}
@@ -50,7 +48,7 @@ def real_preferences(params: RealPreferencesParams) -> Stages:
         "model": params.storyteller().model_dump(mode="json"),
         "data": files,
         "read": {"max_length": _longest(params), "overlong": "keep_end"},
-        "methods": list(params.methods),
+        "methods": methods,
         "rates": list(params.rates),
         "batch": params.batch,
         "epochs": params.epochs,
@@ -71,7 +69,7 @@ def _longest(params: RealPreferencesParams) -> int:
 def _pairs(params: RealPreferencesParams, seed: int) -> MakeConfig:
     common: dict[str, Any] = {"data": params.folder, "model": STORIES, "holdout": params.holdout}
     if params.subset == "summaries":
-        sizes = {"limit": params.limit, "max_prompt": 384, "max_length": 512}
+        sizes = {"limit": params.max_rows or 2000, "max_prompt": 384, "max_length": 512}
         arguments = {**common, **sizes, "seed": params.seed + seed}
         return MakeConfig(function="whet.lab.summaries:summaries", arguments=arguments)
     return make(

@@ -73,7 +73,7 @@ def update(
             values: dict[str, Tensor] = {}
             for term in learner.terms:
                 if term.name not in work.leaves:
-                    values[term.name] = term.values(views)
+                    values[term.name] = term.fn(*term.inputs(views))
             found.append(_backward(role, learner.terms, views, values, work.leaves))
         ranks.sum_gradients(learner.parameters)
     losses = {name for role, learner in learners.items() for name in _losses(role, learner)}
