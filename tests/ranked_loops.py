@@ -146,8 +146,11 @@ LOOPS: Mapping[str, Callable[[], Callable[..., Any]]] = {
     "reward_model": lambda: _fixed(reward_model, named("bradley_terry"), tiny.pair_trees()),
     "dpo": lambda: _fixed(offline, named("dpo"), tiny.pair_trees(), reference=known()),
     "kto": lambda: _fixed(offline, named("kto"), tiny.rating_trees(), reference=known()),
+    "info_nca": lambda: _fixed(offline, named("info_nca"), tiny.ranking_trees(n=6), batch=3, reference=known()),
+    "npo": lambda: _fixed(offline, named("npo"), tiny.rating_trees(), reference=known()),
     "dpo_of_one": lambda: _fixed(offline, named("dpo"), tiny.pair_trees(weight=0.5), batch=1, reference=known()),
     "kto_of_one": lambda: _fixed(offline, named("kto"), tiny.rating_trees(), batch=1, reference=known()),
+    "rrhf_of_one": lambda: _fixed(offline, named("rrhf"), tiny.ranking_trees(), batch=1, reference=None),
     "process_of_one": lambda: _fixed(reward_model, named("process"), tiny.label_trees(), batch=1),
     "grpo": lambda: _online(kl=KLConfig(coef=0.1), entropy=0.01),
     "ppo": lambda: _online(

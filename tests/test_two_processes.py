@@ -13,7 +13,10 @@ import torch
 from crashes import swift_folder
 from forge import forge
 
-LOOPS = ("supervised", "reward_model", "dpo", "kto", "grpo", "ppo", "dpo_of_one", "kto_of_one", "process_of_one")
+LOOPS = (
+    *("supervised", "reward_model", "dpo", "kto", "info_nca", "npo", "grpo", "ppo"),
+    *("dpo_of_one", "kto_of_one", "rrhf_of_one", "process_of_one"),
+)
 
 
 @pytest.fixture(scope="module")
