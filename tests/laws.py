@@ -26,7 +26,7 @@ def variants(shelf: Shelf, entry: Entry) -> Iterator[dict[str, Any]]:
     yield required
     for option in entry.options:
         kind = get_args(option.type)[0] if get_origin(option.type) not in (Literal, None) else option.type
-        others = get_args(kind) if get_origin(kind) is Literal else (0.3, 2, 30.0)
+        others = get_args(kind) if get_origin(kind) is Literal else (True, False) if kind is bool else (0.3, 2, 30.0)
         for value in others:
             try:
                 given = {**required, option.name: kind(value) if kind in (int, float) else value}

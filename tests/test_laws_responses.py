@@ -84,6 +84,13 @@ def level(size: int) -> Responses:
     )
 
 
+def told(responses: Responses, *, better: bool) -> Responses:
+    """What the data say of a chosen or a rejected answer, where they say it of each answer."""
+    few, many = (0.5 * torch.rand(len(responses.length), dtype=torch.float64) + start for start in (0.0, 0.5))
+    high, low = (many, few) if better else (few, many)
+    return replace(responses, col={**responses.col, "rating": high, "win_rate": high, "from_reference": low.round()})
+
+
 def leaves(responses: Responses) -> list[Tensor]:
     assert responses.policy is not None and responses.score is not None and responses.value is not None
     return [responses.policy, responses.score, responses.value, *responses.stat.values()]
@@ -140,7 +147,8 @@ def narrow(responses: Responses, dtype: torch.dtype) -> Responses:
 
 
 def at_equal_margins_chosen_rises_and_rejected_falls(loss: Fn, entry: Entry) -> None:
-    chosen, rejected = level(3), level(3)
+    """… where the data's own numbers say so too: the chosen answer is rated higher, the reference wrote the other."""
+    chosen, rejected = told(level(3), better=True), told(level(3), better=False)
     up, down = gradients(values(loss, chosen, rejected), [together(chosen, entry), together(rejected, entry)])
     assert up is not None and down is not None
     assert bool((up < 0).all()) and bool((down > 0).all())

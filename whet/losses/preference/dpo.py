@@ -39,4 +39,14 @@ def dpo(
     ('0.598139', '0.618139')
     """
     margin = beta * (chosen.logratio(reduce) - rejected.logratio(reduce))
-    return -(1 - label_smoothing) * F.logsigmoid(margin) - label_smoothing * F.logsigmoid(-margin)
+    return logistic(margin, label_smoothing)
+
+
+def logistic(margin: Tensor, wrong: Tensor | float) -> Tensor:
+    """−(1 − e) log σ(m) − e log σ(−m): the cross-entropy of σ(m) with a label that is wrong with probability e.
+
+    >>> import torch
+    >>> [f"{logistic(torch.tensor(0.2), wrong).item():.6f}" for wrong in (0.0, 0.1, 1.0)]
+    ['0.598139', '0.618139', '0.798139']
+    """
+    return -(1 - wrong) * F.logsigmoid(margin) - wrong * F.logsigmoid(-margin)
