@@ -65,6 +65,7 @@ def metric_names(text: str) -> Iterator[str]:
         if isinstance(function, ast.FunctionDef) and "Metric" in ast.unparse(function.returns or function):
             for node in ast.walk(function):
                 keys = node.keys if isinstance(node, ast.Dict) else []
+                keys = [node.key] if isinstance(node, ast.DictComp) else keys
                 stored = isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store)
                 for key in [*keys, *([node.slice] if stored else [])]:
                     if isinstance(key, ast.Constant) and isinstance(key.value, str):
