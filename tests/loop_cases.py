@@ -30,6 +30,7 @@ from whet.train.config import (
     OfflineConfig,
     OnlineConfig,
     OptimConfig,
+    PlusConfig,
     RewardModelConfig,
     SupervisedConfig,
 )
@@ -161,6 +162,20 @@ def kto(model: Path) -> Case:
     return Case(config=OfflineConfig(**fields, batch=5, steps=STEPS, loss=Choice("kto")), objects=objects)
 
 
+def bco(model: Path) -> Case:
+    """Running means that the next step begins with."""
+    fields, objects = _common(model, "labels")
+    return Case(config=OfflineConfig(**fields, batch=5, steps=STEPS, loss=Choice("bco")), objects=objects)
+
+
+def beta_dpo(model: Path) -> Case:
+    """Running means, and how far the draw of pairs has come; beside a loss that carries nothing."""
+    fields, objects = _common(model, "pairs")
+    loss = Choice("beta_dpo", {"beta": 1.0})
+    plus = (PlusConfig(loss=Choice("dpo"), coef=0.5),)
+    return Case(config=OfflineConfig(**fields, batch=5, steps=STEPS, loss=loss, plus=plus), objects=objects)
+
+
 def _online(model: Path, rewards: Mapping[str, Reward], **more: Any) -> Case:
     fields, objects = _common(model, "tasks")
     fields |= {
@@ -220,6 +235,8 @@ CASES: Mapping[str, Callable[[Path], Case]] = {
     "dpo": dpo,
     "lora": lora,
     "kto": kto,
+    "bco": bco,
+    "beta_dpo": beta_dpo,
     "grpo": grpo,
     "ppo": ppo,
 }

@@ -151,6 +151,12 @@ LOOPS: Mapping[str, Callable[[], Callable[..., Any]]] = {
     "dpo_of_one": lambda: _fixed(offline, named("dpo"), tiny.pair_trees(weight=0.5), batch=1, reference=known()),
     "kto_of_one": lambda: _fixed(offline, named("kto"), tiny.rating_trees(), batch=1, reference=known()),
     "rrhf_of_one": lambda: _fixed(offline, named("rrhf"), tiny.ranking_trees(), batch=1, reference=None),
+    "bco": lambda: _fixed(offline, named("bco"), tiny.rating_trees(), reference=known()),
+    "bco_of_one": lambda: _fixed(offline, named("bco"), tiny.rating_trees(), batch=1, reference=known()),
+    "aot": lambda: _fixed(offline, named("aot"), tiny.pair_trees(), reference=known()),
+    "aot_unpaired": lambda: _fixed(offline, named("aot_unpaired"), tiny.pair_trees(), reference=known()),
+    "beta_dpo": lambda: _fixed(offline, named("beta_dpo"), tiny.pair_trees(), reference=known()),
+    "beta_dpo_of_one": lambda: _fixed(offline, named("beta_dpo"), tiny.pair_trees(), batch=1, reference=known()),
     "process_of_one": lambda: _fixed(reward_model, named("process"), tiny.label_trees(), batch=1),
     "grpo": lambda: _online(kl=KLConfig(coef=0.1), entropy=0.01),
     "ppo": lambda: _online(

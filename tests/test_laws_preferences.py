@@ -24,6 +24,7 @@ from torch.nn.functional import logsigmoid
 from toys import responses
 
 from whet.losses import preference_loss, statistic
+from whet.losses.preference.beta_dpo import drawn
 from whet.losses.preference.cpo import cpo, cpo_simpo
 from whet.losses.preference.discopop import discopop
 from whet.losses.preference.dpo import dpo
@@ -79,10 +80,11 @@ def needs(name: str) -> set[str]:
 
 LOG_TWO = math.log(2)
 EVEN = 0.5 * (LOG_TWO + math.log1p(-1e-3)) + 0.5 * (LOG_TWO + math.log(1e-3))
-AT_REFERENCE: Mapping[str, float | Callable[[Responses], Tensor]] = MappingProxyType(
+NOUGHT = torch.tensor(0.0)
+AT_REFERENCE: Mapping[str, float | Callable[[Responses, Responses], Tensor]] = MappingProxyType(
     {
         "ipo": 25.0,
-        "slic_hf": lambda side: 1 - 0.1 * log_pi(side),
+        "slic_hf": lambda good, bad: 1 - 0.1 * log_pi(good),
         "simpo": math.log1p(math.exp(1.0)),
         "cpo_simpo": math.log1p(math.exp(1.0)),
         "orpo": 0.1 * LOG_TWO,
@@ -93,6 +95,12 @@ AT_REFERENCE: Mapping[str, float | Callable[[Responses], Tensor]] = MappingProxy
         "exo_pair": -EVEN,
         "nca_pair": 2 * LOG_TWO,
         "bco_pair": 2 * LOG_TWO,
+        "irpo": lambda good, bad: LOG_TWO - good.logprob("mean"),
+        "rebel": 0.0,
+        "rpo": 0.0,
+        "sppo": 2 * 500.0**2,
+        "wpo": lambda good, bad: LOG_TWO * (good.logprob("mean") + bad.logprob("mean")).exp(),
+        "beta_dpo": lambda good, bad: 5 / 4 * LOG_TWO * drawn(torch.zeros(5), NOUGHT, NOUGHT, count=4, seed=1).double(),
     }
 )
 """What a pair loss is where policy and reference are one model, if not log 2; of a loss without a reference, where both
@@ -106,7 +114,9 @@ def test_the_value_at_the_reference(name: str) -> None:
     rejected = drifted(at_reference=True) if "reference" in needs(name) else chosen
     expected = AT_REFERENCE.get(name, LOG_TWO)
     found = values(preference_loss.bind(name), chosen, rejected)
-    torch.testing.assert_close(found, expected(chosen) if callable(expected) else torch.full_like(found, expected))
+    torch.testing.assert_close(
+        found, expected(chosen, rejected) if callable(expected) else torch.full_like(found, expected)
+    )
 
 
 def test_every_link_has_its_value_at_the_reference_and_kto_is_half() -> None:
@@ -254,9 +264,10 @@ def test_dpops_chosen_answer_is_raised_1_plus_lam_times_as_much_once_it_has_lost
 
 MOVED_BY_PROMPT_CONSTANTS = {
     *("nca_pair", "bco_pair", "apo_zero", "apo_down", "dpop", "f_dpo"),
-    *("slic_hf", "orpo"),
+    *("slic_hf", "orpo", "sppo", "aot_unpaired"),
 }
-"""Methods that look at an answer's own reward beside the difference, or bend it before they take the difference."""
+"""Methods that look at an answer's own reward beside the difference, bend it before they take the difference, or take
+it between answers to different prompts."""
 
 
 def shifted(side: Responses, shift: Tensor, name: str) -> Responses:

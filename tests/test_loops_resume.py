@@ -46,6 +46,8 @@ KILLS: dict[str, list[list[Any]]] = {
     "reward_model": [[("update optimizer", 0.9)]],
     "dpo": [[("save rename", 0.5)]],
     "kto": [[("update forward", 0.8)], [("rows write stages/01-loop/reference", 0.0)]],
+    "bco": [[("update optimizer", 0.6)]],
+    "beta_dpo": [[("save write", 0.9)]],
     "grpo": [[("sampling", 0.5), 120]],
     "ppo": [[("update optimizer", 0.5), 60]],
 }
@@ -53,7 +55,7 @@ KILLS: dict[str, list[list[Any]]] = {
 
 @pytest.mark.parametrize("case", KILLS)
 def test_killed_and_resumed_is_undisturbed(root: str, case: str) -> None:
-    """Twelve kills in all, in every loop and one with narrow numbers."""
+    """Fourteen kills in all, in every loop and one with narrow numbers."""
     events = forge().ask("kills:events", root=root, case=case)
     for plan in KILLS[case]:
         at = [moment if isinstance(moment, int) else nth(events, *moment) for moment in plan]

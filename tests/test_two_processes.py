@@ -17,6 +17,8 @@ LOOPS = (
     *("supervised", "reward_model", "dpo", "kto", "info_nca", "npo", "grpo", "ppo"),
     *("dpo_of_one", "kto_of_one", "rrhf_of_one", "process_of_one"),
 )
+STEPWISE = ("bco", "bco_of_one", "aot", "aot_unpaired", "beta_dpo", "beta_dpo_of_one")
+"""Losses of a whole step, and of what the steps before brought along."""
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +28,7 @@ def root() -> Iterator[Path]:
         yield place
 
 
-@pytest.mark.parametrize("name", LOOPS)
+@pytest.mark.parametrize("name", [*LOOPS, *STEPWISE])
 def test_two_processes_learn_what_one_learns(root: Path, name: str) -> None:
     """float64, so that another order of sums is no excuse."""
     before, alone, rows = torch.load(root / "1" / f"{name}-0.pt", weights_only=True)

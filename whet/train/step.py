@@ -223,9 +223,13 @@ def _backward(
     if (loss + surrogate).requires_grad:
         (loss + surrogate).backward()
     metrics[f"{role}/loss"] = Sum(float(loss.detach()))
+    return merge_all([metrics, {} if leaves else _watched(terms, [views])])
+
+
+def _watched(terms: Sequence[Term], passes: Sequence[Views]) -> dict[str, Metric]:
+    """What the terms' monitors say of some passes."""
     with torch.no_grad():
-        watched = [term.monitor(views) for term in terms if term.monitor is not None]
-    return merge_all([metrics, *watched])
+        return merge_all([term.monitor(views) for views in passes for term in terms if term.monitor is not None])
 
 
 def _column(term: Term, batch: TokenBatch) -> Tensor:
@@ -247,10 +251,11 @@ def first_pass(
     ranks: Ranks,
 ) -> tuple[Views | None, Leaves, Leaves, dict[str, Metric]]:
     """Gather every response's numbers without gradient and run the coupled terms once on them as leaves; returns their
-    derivatives, what they carry on, and their values.
+    derivatives, what they carry on, and their values with what is watched.
 
-    The second pass back-propagates the derivatives. Where the responses that weigh something are one piece, they are
-    run with a graph at once and returned, and need no second pass; the others are there to be compared with.
+    The second pass back-propagates the derivatives, and runs no response whose own are 0; so all that weigh something
+    are watched here. Where they are one piece, they are run with a graph at once and returned, and need no second pass;
+    the others are there to be compared with.
     """
     quiet, loud = (_of(batch, rows).split(budget) for rows in (~alive, alive))
     with torch.no_grad():
@@ -277,6 +282,7 @@ def first_pass(
             for name, leaf in numbers.items()
         }
     metrics: dict[str, Metric] = {name: Sum(value / ranks.size) for name, value in worth.items()}
+    metrics |= _watched(terms, seen[len(quiet) :])
     return seen[-1] if len(loud) == 1 else None, leaves, carried, metrics
 
 
