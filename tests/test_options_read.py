@@ -18,9 +18,10 @@ from whet.measure import MeasureConfig, print_measured
 from whet.models.config import ModelConfig
 from whet.plan import Plan
 from whet.recipes.stage import MakeConfig, Stage
+from whet.registry import Choice
 from whet.rollout.config import SamplingConfig
 from whet.rundir import RunDir
-from whet.train.config import CriticConfig, OnlineConfig
+from whet.train.config import CriticConfig, OnlineConfig, PlusConfig
 
 NO_READERS = ("config", "annotations", "plan", "traces", "catalogue", "build.check", "build.idle")
 """Modules that lay options over one another, print or check them; so do all modules of options, `whet.*.config`."""
@@ -61,6 +62,11 @@ def work(place: Path) -> None:
     for name in ("supervised", "reward_model", "dpo", "lora", "kto", "ppo"):
         briefly(CASES[name](model), place / name)
     briefly(CASES["supervised"](model), place / "file", data=DataConfig(path=str(place), max_length=40, holdout=0.25))
+    rows = [{"prompt": f"{i}+{i}", "begun": "=", "chosen": f"{2 * i}", "rejected": f"{i}"} for i in range(1, 17)]
+    (place / "begun.json").write_text(json.dumps(rows))
+    begun = DataConfig(path=str(place / "begun.json"), prefix="begun", uncounted=("<|im_end|>",), holdout=0.25)
+    briefly(CASES["dpo"](model), place / "begun", data=begun, plus=(PlusConfig(loss=Choice("nll")),))
+    (place / "begun.json").unlink()
     cut = SamplingConfig(max_new_tokens=3, min_p=0.01)
     shared = CriticConfig(trunk="shared", coef=0.2)
     asked = DataConfig(path=str(place), max_prompt=4, overlong="keep_end", holdout=0.25)

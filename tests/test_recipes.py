@@ -23,7 +23,7 @@ from whet.plan import of_recipe, placeholders
 from whet.recipes import recipe
 from whet.recipes.stage import MakeConfig
 
-FROM_FILE = ("sft", "reward", "process_reward", "dpo", "tdpo", "orpo", "kto")
+FROM_FILE = ("sft", "reward", "process_reward", "dpo", "tdpo", "orpo", "kto", "mpo", "step_dpo")
 ONLINE = ("grpo", "dr_grpo", "dapo", "rloo", "gspo", "reinforce", "ppo")
 
 
@@ -68,6 +68,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "dpo": write(folder / "pairs.jsonl", pairs),
         "tdpo": write(folder / "pairs.jsonl", pairs),
         "orpo": write(folder / "pairs.jsonl", pairs),
+        "mpo": write(folder / "pairs.jsonl", pairs),
+        "step_dpo": write(folder / "begun.jsonl", [{**row, "initial_reason_steps": "I add: "} for row in pairs]),
         "kto": write(folder / "labels.jsonl", labels),
         "process_reward": write(folder / "steps.jsonl", steps),
     }

@@ -159,7 +159,7 @@ class Rollout:
     @property
     def prompt_length(self) -> int:
         """Tokens before the first one that the policy wrote (all of them where it wrote none)."""
-        return self.mask.index(True) if True in self.mask else len(self.tokens)
+        return self.source.index("sampled") if "sampled" in self.source else len(self.tokens)
 
     @property
     def prompt(self) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from whet.data.config import DataConfig
 from whet.losses import rating_loss, step_loss
 from whet.names import CODE, LAB, MODEL
 from whet.rewards.config import RewardConfig
-from whet.train.config import LoopConfig, OfflineConfig, OnlineConfig, SupervisedConfig
+from whet.train.config import LoopConfig, OfflineConfig, OnlineConfig, RewardModelConfig, SupervisedConfig
 from whet.words import listed
 
 
@@ -55,6 +55,10 @@ def _data(data: DataConfig, key: str, config: LoopConfig) -> Iterator[str]:
         yield f"{key}.max_prompt is given, but only sampling has prompts of their own length: set {key}.max_length"
     if kind not in ("pairs", "labels") and _changed(data, "identical_limit"):
         yield f"{key}.identical_limit is given, but {kind} have no second answer to be identical with: leave it out"
+    if (given := _changed(data, "prefix", "uncounted")) and kind in ("prompts", "step labels"):
+        yield f"{_named(key, given)} given, but {kind} have no answers whose tokens could be counted: leave it out"
+    if data.uncounted and isinstance(config, RewardModelConfig):
+        yield f"{key}.uncounted is given, but a reward model counts no tokens: leave it out"
     if data.overlong == "split" and kind != "texts":
         yield f"{key}.overlong=split divides texts, and here {kind} are learned from: choose drop, keep_end or error"
     if data.overlong == "keep_end" and kind == "step labels":

@@ -44,6 +44,12 @@ class DataConfig(Config):
     """Largest share of pairs whose two answers are the same; such pairs are left out and counted."""
     system: str | None = None
     """A system message put before every conversation that has none."""
+    prefix: str | None = None
+    """Column of a text with which every answer of its row begins and that belongs to the prompt: the correct steps so
+    far of Step-DPO."""
+    uncounted: tuple[str, ...] = ()
+    """Texts of one token each, such as tags and formatting, that no loss counts in answers though the model writes
+    them; the stop token is counted unless it is named here."""
     holdout: Fraction = 0.0
     """Share of the dialogues held out for evaluation, chosen by a hash of what opens them."""
     seed: Count = 0

@@ -300,6 +300,7 @@ def _settle(fitted: Fitted, example: Example, intake: Intake, renderer: Renderer
     for name in ("trimmed", "split", "last_turn", "rewritten", "control_text"):
         intake.count(name, int(getattr(fitted, name)))
     intake.count("unknown", sum(renderer.count_unknown(rollout.tokens) for rollout in fitted.rollouts))
+    intake.count("uncounted", fitted.uncounted)
     return True
 
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 
 from whet.data.config import DataConfig
 from whet.data.example import Example
+from whet.data.messages import assistant
 from whet.data.render import Renderer, plain_answer, plain_prompt
+from whet.data.rows import RowFault
 from whet.data.template import Rendered
 from whet.errors import DataError
 from whet.types import Message, Rollout
@@ -24,6 +26,7 @@ class Fitted:
     last_turn: bool = False
     rewritten: bool = False
     control_text: bool = False
+    uncounted: int = 0
 
 
 def fit(example: Example, renderer: Renderer, config: DataConfig) -> Fitted:
@@ -32,19 +35,51 @@ def fit(example: Example, renderer: Renderer, config: DataConfig) -> Fitted:
     With `overlong="keep_end"` a chat loses its oldest exchanges (never the system message nor the last question), plain
     text its first tokens (never the beginning-of-text token); if the answer still does not fit, nothing is returned.
     """
+    fitted = _fitting(example, renderer, config)
+    return _discounted(fitted, {renderer.token(text) for text in config.uncounted}) if config.uncounted else fitted
+
+
+def _fitting(example: Example, renderer: Renderer, config: DataConfig) -> Fitted:
     limit = config.max_length or renderer.context
-    fitted = _render(example, renderer, limit)
+    prefix = _prefix(example, config.prefix) if config.prefix is not None else ""
+    fitted = _render(example, renderer, limit, prefix)
     if limit is None or fitted.size <= limit:
         return fitted
     if config.overlong == "split":
         return _split_text(example, fitted, limit)
     if config.overlong == "keep_end":
         shorter = (
-            _cut_text(fitted, renderer, limit) if _is_plain(example, renderer) else _cut_turns(example, renderer, limit)
+            _cut_text(fitted, renderer, limit)
+            if _is_plain(example, renderer)
+            else _cut_turns(example, renderer, limit, prefix)
         )
         if shorter is not None:
             return replace(shorter, trimmed=True, size=fitted.size)
     return replace(fitted, rollouts=())
+
+
+def _prefix(example: Example, column: str) -> str:
+    """The text with which the row's answers begin; nothing where it is null."""
+    if column not in example.columns:
+        raise RowFault(f"has no column {column!r}, which data.prefix names")
+    given = example.columns[column] or ""
+    if not isinstance(given, str):
+        raise RowFault(f"has {column!r} of type {type(given).__name__}, not text, and data.prefix names it")
+    if given and (not example.prompt or any(len(answer) > 1 for answer in example.answers)):
+        raise RowFault("is no prompt with answers of one message, which data.prefix could begin")
+    return given
+
+
+def _discounted(fitted: Fitted, ids: set[int]) -> Fitted:
+    """The same rollouts with these tokens counted nowhere; an answer of nothing else is a fault of the row."""
+    made = tuple(
+        replace(one, mask=tuple(m and t not in ids for m, t in zip(one.mask, one.tokens, strict=True)))
+        for one in fitted.rollouts
+    )
+    if not all(any(one.mask) for one in made):
+        raise RowFault("has an answer of nothing but tokens that data.uncounted names")
+    before, after = (sum(one.length for one in each) for each in (fitted.rollouts, made))
+    return replace(fitted, rollouts=made, uncounted=before - after)
 
 
 def _split_text(example: Example, fitted: Fitted, limit: int) -> Fitted:
@@ -67,17 +102,21 @@ def _is_plain(example: Example, renderer: Renderer) -> bool:
     return example.form == "plain" or (example.form in ("transcript", "question") and not renderer.chats)
 
 
-def _render(example: Example, renderer: Renderer, limit: int | None) -> Fitted:
+def _render(example: Example, renderer: Renderer, limit: int | None, prefix: str) -> Fitted:
     if _is_plain(example, renderer):
         prompt = plain_prompt(example.prompt, example.form)
         texts = [plain_answer(answer, example.form) for answer in example.answers]
+        if prefix:
+            prompt += plain_answer(assistant(prefix), example.form)
+            texts = [answer[-1]["content"] for answer in example.answers]
         rollouts = tuple(renderer.plain(prompt, text, task_id=example.id) for text in texts)
         rendered: list[Rendered] = []
     else:
         start, tools = len(example.prompt), example.columns.get("tools")
+        wholes = [(*example.prompt, *_begun(answer, prefix)) for answer in example.answers]
         both = [
-            renderer.conversation((*example.prompt, *answer), start=start, tools=tools, task_id=example.id)
-            for answer in example.answers
+            renderer.conversation(whole, start=start, tools=tools, task_id=example.id, prefix=prefix)
+            for whole in wholes
         ]
         rollouts, rendered = tuple(rollout for rollout, _ in both), [r for _, r in both]
     return Fitted(
@@ -88,6 +127,12 @@ def _render(example: Example, renderer: Renderer, limit: int | None) -> Fitted:
         rewritten=any(r.rewritten for r in rendered),
         control_text=renderer.has_control_text((*example.prompt, *(m for answer in example.answers for m in answer))),
     )
+
+
+def _begun(answer: tuple[Message, ...], prefix: str) -> tuple[Message, ...]:
+    if not prefix:
+        return answer
+    return ({**answer[0], "content": prefix + answer[0]["content"]}, *answer[1:])
 
 
 def _cut_text(fitted: Fitted, renderer: Renderer, limit: int) -> Fitted | None:
@@ -107,10 +152,10 @@ def _without(rollout: Rollout, begin: int, end: int) -> Rollout:
     return replace(rollout, tokens=cut(rollout.tokens), mask=cut(rollout.mask), source=cut(rollout.source))
 
 
-def _cut_turns(example: Example, renderer: Renderer, limit: int) -> Fitted | None:
+def _cut_turns(example: Example, renderer: Renderer, limit: int, prefix: str) -> Fitted | None:
     """The conversation with as many of its latest exchanges as fit."""
     for shorter in _shorter(example):
-        fitted = _render(shorter, renderer, limit)
+        fitted = _render(shorter, renderer, limit, prefix)
         if fitted.size <= limit:
             return fitted
     return None

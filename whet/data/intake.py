@@ -20,7 +20,7 @@ class Report:
     `trimmed` rows lost the beginning of their prompt, `split` ones became several pieces; `last_turn` rows are learned
     from in their last turn only, and `rewritten` ones begin otherwise than what is generated, both because of the chat
     template; `control_text` rows contain control tokens as text; `unknown` counts tokens for letters that the
-    vocabulary lacks.
+    vocabulary lacks, `uncounted` those of answers that `data.uncounted` leaves out of the losses.
     """
 
     detected: Detected
@@ -36,6 +36,7 @@ class Report:
     rewritten: int = 0
     control_text: int = 0
     unknown: int = 0
+    uncounted: int = 0
     notes: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
 
@@ -54,6 +55,8 @@ class Report:
         }
         counts = [f"{getattr(self, name)} {text}" for name, text in words.items() if getattr(self, name)]
         unknown = [f"{self.unknown} tokens stand for letters that the vocabulary lacks"] if self.unknown else []
+        if self.uncounted:
+            unknown.append(f"{self.uncounted} tokens of answers are not counted (data.uncounted)")
         return [
             f"{self.read} rows of kind {self.detected.kind} ({self.detected.why}), {self.kept} kept",
             *counts,

@@ -16,7 +16,7 @@ from whet.data.example import Form
 from whet.data.messages import transcript_text, user
 from whet.data.rows import RowFault
 from whet.data.template import Rendered, Template
-from whet.errors import ModelError
+from whet.errors import ConfigError, ModelError
 from whet.types import Message, Rollout, Task, TokenSource
 
 _MARKS = tuple(chr(code) for code in range(0xFDD0, 0xFDF0))
@@ -95,19 +95,26 @@ class Renderer:
         return _rollout(task_id, ids, [(answer, True)], completion)
 
     def conversation(
-        self, messages: Sequence[Message], *, start: int = 0, tools: Any = None, task_id: str = ""
+        self, messages: Sequence[Message], *, start: int = 0, tools: Any = None, task_id: str = "", prefix: str = ""
     ) -> tuple[Rollout, Rendered]:
-        """A conversation through the template, learning from the assistant's turns at or after message `start`."""
+        """A conversation through the template, learning from the assistant's turns at or after message `start`.
+
+        `prefix` is how the first of these turns begins; it is part of the prompt.
+        """
         mark = _mark(messages)
         rendered = self.template.render(self._neutral(messages, mark), start=start, tools=tools)
         parts: list[tuple[list[int], bool]] = []
-        at = 0
+        at, given = 0, list[int]()
         for begin, end in rendered.spans:
             parts.append((self._encode(rendered.text[at:begin], mark), False))
+            if prefix and not given:
+                cut = _behind(rendered.text, self._hide(prefix, mark, self._frame), begin, end)
+                given = self._encode(rendered.text[begin:cut], mark, after=True)
+                begin = cut
             parts.append((self._encode(rendered.text[begin:end], mark, after=begin > 0), True))
             at = end
         parts.append((self._encode(rendered.text[at:], mark), False))
-        prompt = self._first(parts[0][0])
+        prompt = self._first(parts[0][0]) + given
         text = messages[-1]["content"] if messages[-1]["role"] == "assistant" else ""
         return _rollout(task_id, tuple(prompt), self._stopped(parts[1:]), text), rendered
 
@@ -123,6 +130,17 @@ class Renderer:
             ends.append(len(ids) - 1)
         answer = ids[len(prompt) :]
         return _rollout(task_id, tuple(prompt), [(answer, True)], separator.join(steps)), tuple(ends)
+
+    def token(self, text: str) -> int:
+        """The one token that a text is; a text of several, or of none that is known, is an error."""
+        ids = self._continued(text) if text else []
+        if len(ids) != 1 or (ids[0] == self.tokenizer.unk_token_id and text != self.tokenizer.unk_token):
+            many = "one it does not know" if len(ids) == 1 else f"{len(ids)} of them"
+            raise ConfigError(
+                f"data.uncounted names {text!r}, which is not one token of this tokenizer but {many}: give texts of "
+                "one token each"
+            )
+        return ids[0]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Tokens as text, control tokens left out."""
@@ -253,6 +271,15 @@ def _rollout(task_id: str, prompt: tuple[int, ...], parts: Sequence[tuple[list[i
     return Rollout(
         task_id=task_id, tokens=tuple(tokens), mask=tuple(mask), source=tuple(source), sampler="dataset", text=text
     )
+
+
+def _behind(text: str, prefix: str, begin: int, end: int) -> int:
+    """Where a turn goes on behind the prefix of its content; a template may strip the content's ends."""
+    stripped = prefix.lstrip()
+    at = text.find(stripped, begin, end)
+    if at < 0:
+        raise RowFault("has an answer whose beginning the chat template rewrites, so that data.prefix is lost in it")
+    return at + len(stripped)
 
 
 def _mark(messages: Sequence[Message]) -> str:
