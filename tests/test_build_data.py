@@ -10,11 +10,13 @@ from tiny_tokenizer import tiny_tokenizer
 
 from whet.build import data
 from whet.data.config import DataConfig
+from whet.data.reads import Reads
 from whet.errors import DataError
 
 MODEL: Any = SimpleNamespace(
     tokenizer=tiny_tokenizer(template=None), stop_ids=(), config=SimpleNamespace(max_position_embeddings=64)
 )
+AS_KTO = Reads(labels=True, mismatched=True)
 
 
 def test_max_rows_holds_for_rows_given_in_code() -> None:
@@ -63,7 +65,7 @@ def rated(*rows: tuple[str, str]) -> list[dict[str, Any]]:
 def test_an_answer_behind_another_prompt_fits_the_context_and_cuts_are_counted() -> None:
     rows, notes = rated(("a", "x" * 20), ("b" * 20, "y"), ("c", "z")), list[Any]()
     config = DataConfig(path="code:data", max_length=24)
-    trees, _ = data.trees(config, MODEL, {"code:data": rows}, notes.append, kind="rating loss")
+    trees, _ = data.trees(config, MODEL, {"code:data": rows}, notes.append, kind="rating loss", reads=AS_KTO)
     assert [max(len(rollout.tokens) for rollout in tree.rollouts) for tree in trees] == [24, 22, 3]
     assert "1 whose mismatched prompt" in notes[0].lines()[-1]
 
@@ -73,9 +75,9 @@ def test_a_side_with_one_prompt_is_named() -> None:
     config, other = DataConfig(path="code:many"), DataConfig(path="code:one")
     objects = {"code:many": many, "code:one": one}
     with pytest.raises(DataError, match=r"held-out rows \(eval\.data\): the 3 rated answers are all to one prompt"):
-        data.trees(config, MODEL, objects, lambda found: None, kind="rating loss", held=other)
+        data.trees(config, MODEL, objects, lambda found: None, kind="rating loss", reads=AS_KTO, held=other)
     with pytest.raises(DataError, match="rows to learn from: the 3 rated answers are all to one prompt"):
-        data.trees(other, MODEL, objects, lambda found: None, kind="rating loss", held=config)
+        data.trees(other, MODEL, objects, lambda found: None, kind="rating loss", reads=AS_KTO, held=config)
 
 
 def test_fewer_rows_than_worlds_are_refused() -> None:

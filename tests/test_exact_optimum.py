@@ -82,10 +82,55 @@ PAIRED: dict[str, dict[str, Any]] = {
 }
 """Losses of pairs whose optimum on Bradley–Terry labels has the temperature β."""
 
+REGRESSED: dict[str, tuple[str, dict[str, Any]]] = {
+    "rebel": ("rebel", {"eta": 1 / BETA}),
+    "rpo, backward": ("rpo", {"beta": BETA, "form": "backward"}),
+    "rpo, forward": ("rpo", {"beta": BETA, "form": "forward"}),
+    "rpo, squared": ("rpo", {"beta": BETA, "form": "squared"}),
+}
+"""Losses of pairs that read the rewards themselves: it does not matter which answer is called chosen."""
+
+
+@pytest.mark.parametrize("name", REGRESSED)
+def test_pairs_with_their_rewards_lead_to_the_tilted_reference(name: str) -> None:
+    loss, options = REGRESSED[name]
+    for label in (BRADLEY_TERRY, torch.full((ARMS, ARMS), 0.5), 1 - BRADLEY_TERRY):
+        same(fitted(of_pairs(loss, label.double(), options=options, rating=REWARD)).softmax(dim=0), tilted(BETA))
+
 
 @pytest.mark.parametrize("name", PAIRED)
 def test_pairs_labelled_by_rewards_lead_to_the_tilted_reference(name: str) -> None:
     same(fitted(of_pairs(name, BRADLEY_TERRY, options=PAIRED[name])).softmax(dim=0), tilted(BETA))
+
+
+DIVERGENCES: dict[str, Callable[[Tensor], Tensor]] = {
+    "reverse_kl": lambda u: u * u.log(),
+    "forward_kl": lambda u: -u.log(),
+    "js": lambda u: u * u.log() - (u + 1) * ((u + 1) / 2).log(),
+    "alpha": lambda u: (u**0.7 - 0.7 * u - 0.3) / (0.3 * (0.3 - 1)),
+}
+"""f of every divergence of f-DPO, alpha at 0.3: D = Σ ref · f(π/ref)."""
+
+
+@pytest.mark.parametrize("name", DIVERGENCES)
+def test_f_dpo_leads_to_the_most_reward_at_that_distance(name: str) -> None:
+    """The same policy as by maximising E[r] − β D directly."""
+
+    def unhappy(logits: Tensor) -> Tensor:
+        chance = logits.softmax(dim=0)
+        return BETA * (REF.exp() * DIVERGENCES[name](chance / REF.exp())).sum() - (chance * REWARD).sum()
+
+    options = {"beta": BETA, "divergence": name, "alpha": 0.3}
+    found = fitted(of_pairs("f_dpo", BRADLEY_TERRY, options=options)).softmax(dim=0)
+    same(found, fitted(unhappy).softmax(dim=0), atol=1e-5)
+    assert ((found - tilted(BETA)).abs().max() < 1e-5) == (name == "reverse_kl")
+
+
+def test_modpo_leads_to_the_tilt_by_the_weighted_sum_of_both_rewards() -> None:
+    """Pairs are labelled by one reward, the other is in the margins."""
+    other = REWARD.flip(0)
+    loss = of_pairs("modpo", BRADLEY_TERRY, options={"beta": BETA, "w_k": 0.6}, margin_reward=0.4 * other)
+    same(fitted(loss).softmax(dim=0), tilted(BETA, 0.6 * REWARD + 0.4 * other))
 
 
 def test_rdpo_sees_through_labels_that_are_wrong_at_a_known_rate_and_cdpo_does_not() -> None:
@@ -238,6 +283,30 @@ def test_rounds_of_nash_md_lead_to_what_nothing_beats_and_dpo_does_not() -> None
         assert regret(policy, UNEVEN) > 0.02, beta
     uniform = fitted(of_pairs("dpo", UNEVEN, torch.zeros(3).double(), options={"beta": 0.2}), 3).softmax(dim=0)
     assert regret(uniform, UNEVEN) > 0.02
+
+
+SELF_PLAY: dict[str, dict[str, Any]] = {"sppo": {"eta": 5.0}, "dno": {"eta": 0.2}, "rebel": {"eta": 5.0}}
+"""Losses of pairs that read how often each answer beats the policy of the round before."""
+
+
+@pytest.mark.parametrize("name", SELF_PLAY)
+def test_rounds_of_self_play_stay_at_what_nothing_beats_and_only_there(name: str) -> None:
+    for policy, still in ((MINIMAX, True), (torch.full((3,), 1 / 3).double(), False)):
+        wins, even = UNEVEN @ policy, torch.full((3, 3), 0.5).double()
+        loss = of_pairs(name, even, policy.log(), options=SELF_PLAY[name], win_rate=wins, rating=wins)
+        after = fitted(loss, 3).softmax(dim=0)
+        assert (float((after - policy).abs().max()) < 1e-6) == still
+
+
+def test_the_average_of_rounds_of_self_play_is_what_nothing_beats() -> None:
+    """A round of exact regression is a step of multiplicative weights: it circles, and its mean comes to rest."""
+    ref, met = START, []
+    for _ in range(150):
+        met.append(ref.exp())
+        loss = of_pairs("rebel", torch.full((3, 3), 0.5).double(), ref, options={"eta": 1.0}, rating=UNEVEN @ met[-1])
+        ref = fitted(loss, 3).log_softmax(dim=0)
+    mean = torch.stack(met).mean(dim=0)
+    assert regret(mean, UNEVEN) < 0.02 < min(regret(met[0], UNEVEN), regret(met[-1], UNEVEN))
 
 
 def test_against_itself_the_policy_that_nothing_beats_has_no_advantage() -> None:

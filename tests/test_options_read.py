@@ -61,6 +61,7 @@ def work(place: Path) -> None:
     (place / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for name in ("supervised", "reward_model", "dpo", "lora", "kto", "ppo"):
         briefly(CASES[name](model), place / name)
+    briefly(CASES["dpo"](model), place / "sum", coef=0.5, plus=(PlusConfig(loss=Choice("nll"), coef=0.2),))
     briefly(CASES["supervised"](model), place / "file", data=DataConfig(path=str(place), max_length=40, holdout=0.25))
     rows = [{"prompt": f"{i}+{i}", "begun": "=", "chosen": f"{2 * i}", "rejected": f"{i}"} for i in range(1, 17)]
     (place / "begun.json").write_text(json.dumps(rows))
