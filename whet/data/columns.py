@@ -222,7 +222,8 @@ def _answer_numbers(example: Example, name: str) -> tuple[float, ...]:
                 given = _list(columns, keys[0]) if several else [columns[key] for key in keys]
                 if len(given) != len(example.answers):
                     raise RowFault(f"has {len(example.answers)} responses and {len(given)} {keys[0]}")
-                return tuple(as_number(value, keys[0]) for value in given)
+                names = keys * len(given) if several else keys
+                return tuple(as_number(value, key) for value, key in zip(given, names, strict=True))
     raise RowFault(f"has no {name} of each answer, which the loss reads: give {', or '.join(tried)}")
 
 

@@ -5,9 +5,9 @@
 For pairs of one answer of the policy and one of the reference, whichever won: the answer column "from_reference" is 1
 for the latter and 0 for the former. Making the reference's answers less likely is what optimism comes to: probability
 moves to what was not tried yet. The term is added to a loss that is made small; with its sign turned it would imitate
-the reference. Log-probabilities are summed, so alpha must be tiny: the paper gives no number, TRL's 1e-5 is the default
-here, and what grows with the length of answers is soon larger than DPO's part. alpha = 0 is DPO on the pairs of the
-policy as it stands, and reads no column.
+the reference. Log-probabilities are summed, so alpha must be tiny: the paper gives no number, the default is that of
+TRL's former trainer, and what grows with the length of answers is soon larger than DPO's part. alpha = 0 is DPO on the
+pairs of the policy as it stands, and reads no column.
 """
 
 from __future__ import annotations
