@@ -37,13 +37,13 @@ def pair(number: int) -> dict[str, Any]:
     each = {
         f"{side}_{name}": value
         for name in declared("answer_columns")
-        for side, value in (("chosen", 1.5), ("rejected", 0.5))
+        for side, value in (("chosen", 0.75), ("rejected", 0.25))
     }
     return {"prompt": f"Ask {number}: ", "chosen": good, "rejected": bad, **_numbers(number), **each}
 
 
 def ranking(number: int) -> dict[str, Any]:
-    each = {name: [1.5, 0.5, 1.0] for name in declared("answer_columns")}
+    each = {name: [0.75, 0.25, 0.5] for name in declared("answer_columns")}
     return {**_numbers(number), **each, "prompt": f"Ask {number}: ", "responses": answers(number), "scores": [2, 0, 1]}
 
 

@@ -151,6 +151,14 @@ def test_what_is_no_number_is_named(value: object, said: str) -> None:
         grown("rebel", pair(chosen_rating=2, rejected_rating=value))
 
 
+@pytest.mark.parametrize("value", [90, -0.1])
+def test_a_win_rate_in_percent_is_named(value: float) -> None:
+    row = pair(chosen_win_rate=0.5, rejected_win_rate=value)
+    with pytest.raises(DataError, match=f"data:1 has {value:g} in 'rejected_win_rate', which is between 0 and 1"):
+        grown("sppo", row)
+    assert len(grown("sppo", row, win_rates=False)) == 1
+
+
 # --- single answers -------------------------------------------------------------------------------------------------
 
 

@@ -223,8 +223,15 @@ def _answer_numbers(example: Example, name: str) -> tuple[float, ...]:
                 if len(given) != len(example.answers):
                     raise RowFault(f"has {len(example.answers)} responses and {len(given)} {keys[0]}")
                 names = keys * len(given) if several else keys
-                return tuple(as_number(value, key) for value, key in zip(given, names, strict=True))
+                return tuple(_of_answer(value, key, name) for value, key in zip(given, names, strict=True))
     raise RowFault(f"has no {name} of each answer, which the loss reads: give {', or '.join(tried)}")
+
+
+def _of_answer(value: Any, key: str, name: str) -> float:
+    number = as_number(value, key)
+    if name in _SHARES and not 0 <= number <= 1:
+        raise RowFault(f"has {number:g} in {key!r}, which is between 0 and 1")
+    return number
 
 
 def read_steps(columns: Columns) -> Example:
@@ -240,6 +247,7 @@ def read_steps(columns: Columns) -> Example:
 
 _PROMPTS = ("prompt", "conversations", "messages")
 _RATINGS = ("rating", "score", "reward")
+_SHARES = ("win_rate", "from_reference")
 _ANSWERS = ("answer", "solution", "ground_truth", "final_answer", "target")
 
 LAYOUTS: tuple[Layout, ...] = (
