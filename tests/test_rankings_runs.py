@@ -206,8 +206,11 @@ def test_d2o_needs_both_sides() -> None:
     assert grown("ranking", rows, "d2o")[0].response["rating"] == (1.0, 0.0), "of a pair one is the sample"
     for numbers in ({"ranks": [1, 2]}, {"scores": [4, 3]}):
         row = {"prompt": "P", "responses": ["a", "b"], **numbers}
-        with pytest.raises(DataError, match=r"needs a rating above 0 \(a sample\) and one of 0 or less"):
+        with pytest.raises(DataError, match=r"has no rating above 0 \(a sample\) beside one of 0 or less"):
             grown("ranking", [row], "d2o")
+    of_both = {"prompt": "P", "responses": ["a", "b"], "scores": [1, 0], "ratings": [4, 3]}
+    with pytest.raises(DataError, match="has no rating above 0"):  # the sum has one rating, that of the column
+        grown("ranking", [of_both], "d2o", "pro")
 
 
 def test_a_rating_of_another_name_is_a_column_like_any() -> None:

@@ -313,8 +313,9 @@ def _ranking(example: Example, renderer: Renderer, intake: Intake, reads: Reads)
     if len(set(scores)) == 1 or all(answer == answers[0] for answer in answers):
         intake.identical.append(example.where)
         return []
-    if reads.sides and not scores[0] > 0 >= scores[-1]:
-        raise RowFault("needs a rating above 0 (a sample) and one of 0 or less (a negative) for this loss, and has not")
+    rating = each.get("rating", scores)
+    if reads.sides and not max(rating) > 0 >= min(rating):
+        raise RowFault("has no rating above 0 (a sample) beside one of 0 or less (a negative), and the loss needs both")
     fitted = fit(replace(example, answers=answers), renderer, intake.config)
     if not _settle(fitted, example, intake, renderer):
         return []

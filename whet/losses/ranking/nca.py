@@ -3,8 +3,8 @@
     q = softmax_i(rating_i / alpha)        r_i = β log π(y_i)/ref(y_i)
     L = −Σ_i q_i log σ(r_i) − (1/K) Σ_i log σ(−r_i)
 
-Every answer's implicit reward has its own target, r_i = log(K q_i), so that an answer above the average (q_i > 1/K)
-rises and one below falls: unlike DPO and InfoNCA, good answers do not become less likely as long as worse ones do.
+Every answer's implicit reward has its own target, r_i = log(K q_i): an answer above the average (q_i > 1/K) rises, one
+below falls. DPO and InfoNCA look at differences alone and let good answers become less likely with the bad ones.
 Answers drawn from the reference lead to π = ref · exp(rating/alpha)/Z at β = 1 as K grows; a constant added to all
 log-ratios of a prompt changes the loss. With two answers and alpha = 0 this is the pair form
 −log σ(r_w) − ½ log σ(−r_w) − ½ log σ(−r_l). Log-probabilities are summed; at π = ref the loss is 2 log 2.
