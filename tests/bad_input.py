@@ -34,6 +34,18 @@ words = second(lambda completions: ["good" for _ in completions])
 hangs = second(lambda completions: time.sleep(8))
 value = 3
 
+def prefer(task, a, b):
+    return 0.5 + 0.5 * (a > b) - 0.5 * (a < b)
+
+def sure(task, a, b):
+    return 1.2
+
+def torn(task, a, b):
+    raise KeyError("gold")
+
+def never(task, a, b):
+    return None
+
 def wants(completions, gold, **columns):
     return [1.0 for _ in completions]
 """
@@ -41,6 +53,7 @@ def wants(completions, gold, **columns):
 
 GRPO = ("run", "grpo", "model=lab:base", "data=tasks.jsonl", "prompts=2", "group=2", "max_new_tokens=4", "steps=2")
 GRPO = (*GRPO, "data.holdout=0")
+ASK = ("run", "online_dpo", *GRPO[2:4], "prompts=2", "max_new_tokens=4", "steps=2", "data.holdout=0")
 SFT = ("run", "sft", "model=lab:base", "data=chats.jsonl", "data.holdout=0", "batch=4")
 DPO = ("run", "dpo", "model=lab:base", "data=pairs.jsonl", "data.holdout=0", "steps=1")
 CONFIG, DATA, MODEL = ConfigError.exit_code, DataError.exit_code, ModelError.exit_code

@@ -18,7 +18,7 @@ from whet.data.config import DataConfig
 from whet.files import OS_FILES, Files
 from whet.models.config import LoraConfig, ModelConfig
 from whet.registry import Choice
-from whet.rewards.config import RewardConfig
+from whet.rewards.config import PreferConfig, RewardConfig
 from whet.rollout.config import SamplingConfig
 from whet.rundir import RunDir
 from whet.train.config import (
@@ -29,9 +29,12 @@ from whet.train.config import (
     LoopConfig,
     OfflineConfig,
     OnlineConfig,
+    OpponentsConfig,
     OptimConfig,
     PlusConfig,
+    ReferenceUpdateConfig,
     RewardModelConfig,
+    SourceConfig,
     SupervisedConfig,
 )
 from whet.train.interrupts import Interrupts
@@ -211,6 +214,26 @@ def ppo(model: Path) -> Case:
     )
 
 
+def longer(task: object, a: str, b: str) -> float:
+    """Prefers the longer answer, not always."""
+    return 0.5 + 0.4 * (len(a) - len(b)) / max(len(a), len(b), 1)
+
+
+def _answers(model: Path, how: Mapping[str, Any], **more: Any) -> Case:
+    fields, objects = _common(model, "tasks")
+    drawn = {"prompts": 3, "group": 3, "sampling": SamplingConfig(max_new_tokens=5, slots=8)}
+    source = SourceConfig(**{**drawn, "prefer": PreferConfig(function="code:longer"), **how})
+    config = OfflineConfig(**{**fields, "steps": STEPS, "source": source, **more})
+    return Case(config=config, objects={**objects, "code:longer": longer})
+
+
+def answers(model: Path) -> Case:
+    """DPO on answers of the policy and of a mixture, compared, with a reference that follows."""
+    beside = OpponentsConfig(count=1, sampler="mixture", mix=0.3)
+    update = ReferenceUpdateConfig(every=2, mix=0.5)
+    return _answers(model, {"opponents": beside, "select": Choice("all_pairs")}, reference_update=update)
+
+
 def choosy(task: object, rollout: Any) -> float | None:
     """No judgement of every other answer."""
     return None if rollout.index % 2 else 0.1 * rollout.length
@@ -239,6 +262,7 @@ CASES: Mapping[str, Callable[[Path], Case]] = {
     "beta_dpo": beta_dpo,
     "grpo": grpo,
     "ppo": ppo,
+    "answers": answers,
 }
 
 

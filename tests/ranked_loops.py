@@ -37,6 +37,7 @@ from whet.train.session import Session
 from whet.train.source import PolicySource
 from whet.train.step import Reference
 from whet.train.supervised import supervised
+from whet.train.trees import Dataset
 from whet.types import Group, Score, Task
 
 STEPS, BATCH, BUDGET = 3, 5, 60
@@ -69,7 +70,11 @@ def _fixed(
 
     def run(session: Any, learners: Mapping[str, Learner], ranks: Ranks) -> None:
         cursor = Cursor(n=len(items), batch=batch, seed=0)
-        loop(session, learners["policy"], items, cursor=cursor, steps=STEPS, budget=BUDGET, ranks=ranks, **more)
+        given = {"steps": STEPS, "budget": BUDGET, "ranks": ranks, **more}
+        if loop is offline:
+            offline(session, learners["policy"], Dataset(trees=items, cursor=cursor), **given)
+        else:
+            loop(session, learners["policy"], items, cursor=cursor, **given)
 
     return lambda: ({"policy": learner_of(terms, heads=heads)}, run)
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from bad_input import CONFIG, DPO, GRPO, SFT, in_a_users_folder
+from bad_input import ASK, CONFIG, DPO, GRPO, SFT, in_a_users_folder
 from console import Whet
 
 from whet.errors import MissingExtra
@@ -85,6 +85,45 @@ def whet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
             ["overlong=keep_end cuts prompts, which step labels do not allow", "no second answer to be identical with"],
         ),
         ((*GRPO, "reward=my.py:good", "data.overlong=split"), ["divides texts, and here prompts are learned from"]),
+        ((*ASK, "prefer=my.py:prefer", "group=1"), ["group: got 1; it must be greater than or equal to 2"]),
+        ((*ASK, "prefer=my.py:prefer", "source.prefer=null"), ["source.rewards is empty", "as in source.prefer"]),
+        (
+            (*ASK, "prefer=my.py:prefer", "source.rewards=[{function: my.py:good}]"),
+            ["source.prefer and source.rewards are both given"],
+        ),
+        ((*ASK, "prefer=my.py:prefr"), ["my.py has no 'prefr' (did you mean prefer?)"]),
+        ((*ASK, "prefer=judge"), ["the judge 'judge' is no import path", "model:FOLDER, or lab:WORLD"]),
+        ((*ASK, "prefer=lab:chat", "source.prefer.options={flip: 1}"), ["no option 'flip' (did you mean flip_p?)"]),
+        ((*ASK, "prefer=lab:chat", "source.prefer.options={tau: 0}"), ["needs tau above 0 and flip_p from 0 to 1"]),
+        ((*ASK, "prefer=lab:chat", "source.prefer.deadline=2"), ["source.prefer.deadline is given, but lab:chat"]),
+        (
+            (*ASK, "prefer=my.py:prefer", "group=4", "source.select=first_two"),
+            ["source.group is 4, but source.select=first_two learns from two"],
+        ),
+        (
+            (*ASK, "prefer=my.py:prefer", "group=4", "source.select=rso"),
+            ["source.select.keep is 8 of source.group=4, so none is rejected"],
+        ),
+        (
+            (*ASK, "prefer=my.py:prefer", "source.opponents.count=2"),
+            ["source.opponents.count is 2 of source.group=2 answers, so none is the policy's"],
+        ),
+        ((*ASK, "prefer=my.py:prefer", "source.opponents.mix=0.2"), ["set source.opponents.sampler=mixture"]),
+        ((*ASK, "prefer=my.py:prefer", "loss=xpo"), ["looks for answers of the reference, and all are the policy's"]),
+        ((*ASK, "prefer=my.py:prefer", "loss=kto"), ["kto compares with answers behind other prompts"]),
+        ((*ASK, "prefer=my.py:prefer", "online_dpo.steps=null"), ["source is given without an end: set steps"]),
+        ((*ASK, "prefer=my.py:prefer", "batch=4"), ["batch of a dataset given, but a source is asked"]),
+        ((*ASK, "prefer=my.py:prefer", "reference_cache=off"), ["answers of the policy are new in every step"]),
+        ((*ASK, "prefer=my.py:prefer", "source.sampling.greedy=true"), ["source.sampling.greedy draws the same"]),
+        (
+            (*ASK[:-1], "prefer=my.py:prefer", "loss=simpo"),
+            ["held-out answers are compared with the reference's", "set data.holdout=0"],
+        ),
+        ((*GRPO, "reward=lab:math", "prefer.function=my.py:prefer"), ["prefer and rewards are both given"]),
+        ((*DPO, "reference_update.every=2", "lora=true"), ["with model.lora the reference is the policy without its"]),
+        ((*DPO, "reference_update.every=2", "reference_cache=off"), ["reference_update moves the reference"]),
+        ((*DPO, "reference_update.every=2", "loss=simpo"), ["reference_update is given, but simpo looks at none"]),
+        ((*DPO, "reference_update.mix=0"), ["mix: got 0; it must be greater than 0"]),
         ((*DPO, "data.max_prompt=9"), ["data.max_prompt is given, but only sampling has prompts", "data.max_length"]),
         (
             (*GRPO[:3], "data=lab:math/train", "reward=lab:math", "max_length=99", "data.system=Hi"),

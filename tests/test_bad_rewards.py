@@ -39,6 +39,21 @@ def test_a_reward_that_fails_in_its_second_step(whet: Whet, name: str, part: str
 
 
 @pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("sure", "the judge sure returned 1.2 on task 'tasks.jsonl:"),
+        ("torn", "the judge torn raised KeyError: 'gold', on task 'tasks.jsonl:"),
+        ("never", "the judge never gave None for every comparison of the step"),
+    ],
+)
+@pytest.mark.parametrize("command", ["online_dpo", "spo"])
+def test_a_judge_that_fails(whet: Whet, command: str, name: str, part: str) -> None:
+    """Function and task named: as with a reward, nothing is learned from what nobody judged."""
+    words = ("run", command, *GRPO[2:], f"prefer=my.py:{name}", "--out", "run")
+    whet(*words).refused(REWARD, part, "; no step is saved yet")
+
+
+@pytest.mark.parametrize(
     ("name", "code", "part"),
     [
         ("my.py:god", CONFIG, "my.py has no 'god' (did you mean good?)"),

@@ -50,6 +50,7 @@ KILLS: dict[str, list[list[Any]]] = {
     "beta_dpo": [[("save write", 0.9)]],
     "grpo": [[("sampling", 0.5), 120]],
     "ppo": [[("update optimizer", 0.5), 60]],
+    "answers": [[("update optimizer", 0.7), 60]],
 }
 
 
@@ -61,7 +62,7 @@ def test_killed_and_resumed_is_undisturbed(root: str, case: str) -> None:
         at = [moment if isinstance(moment, int) else nth(events, *moment) for moment in plan]
         outcome = forge().ask("kills:killed", root=root, case=case, at=at)
         assert outcome["different"] == [] and outcome["leftovers"] == [], outcome
-        expected = ALWAYS | ({"rollouts.jsonl"} if case in ("grpo", "ppo") else set())
+        expected = ALWAYS | ({"rollouts.jsonl"} if case in ("grpo", "ppo", "answers") else set())
         assert expected <= set(outcome["compared"]), outcome["compared"]
         for place, moment in zip(outcome["places"], plan, strict=True):
             assert isinstance(moment, int) or place.startswith(moment[0])

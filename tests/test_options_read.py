@@ -49,7 +49,8 @@ def reading(read: set[tuple[type, str]]) -> Callable[[Any, str], Any]:
 
 def briefly(case: Case, root: Path, **changes: Any) -> None:
     """A case for a few steps."""
-    least = {"steps": 3} if isinstance(case.config, OnlineConfig) else {"steps": None, "epochs": 0.5}
+    asks = isinstance(case.config, OnlineConfig) or getattr(case.config, "source", None) is not None
+    least = {"steps": 3} if asks else {"steps": None, "epochs": 0.5}
     drive(Case(config=case.config.model_copy(update={**least, **changes}), objects=case.objects), root)
 
 
@@ -59,7 +60,7 @@ def work(place: Path) -> None:
     model = place / "model"
     rows = [{"prompt": f"{i}+{i}=", "answer": f"{2 * i}", "completion": f"{2 * i}."} for i in range(16)]
     (place / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    for name in ("supervised", "reward_model", "dpo", "lora", "kto", "ppo"):
+    for name in ("supervised", "reward_model", "dpo", "lora", "kto", "ppo", "answers"):
         briefly(CASES[name](model), place / name)
     briefly(CASES["dpo"](model), place / "sum", coef=0.5, plus=(PlusConfig(loss=Choice("nll"), coef=0.2),))
     briefly(CASES["supervised"](model), place / "file", data=DataConfig(path=str(place), max_length=40, holdout=0.25))

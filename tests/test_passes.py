@@ -28,6 +28,7 @@ from whet.train.offline import offline
 from whet.train.online import online
 from whet.train.reference import OfflineReference
 from whet.train.step import Reference, update
+from whet.train.trees import Dataset
 from whet.types import Group, Score, Task
 
 
@@ -201,9 +202,8 @@ def offline_passes(passes: Passes, name: str, trees: Any, epochs: int, *, budget
     offline(
         Follower(),  # pyright: ignore[reportArgumentType]
         learner,
-        trees(),
+        Dataset(trees=trees(), cursor=Cursor(n=len(trees()), batch=len(trees()), seed=0)),
         reference=None if name == "orpo" else reference,
-        cursor=Cursor(n=len(trees()), batch=len(trees()), seed=0),
         steps=epochs,
         budget=budget,
     )
@@ -233,7 +233,8 @@ def test_tdpos_reference_says_the_same_beside_the_policy(passes: Passes) -> None
         trees = tiny.pair_trees()
         reference = OfflineReference(model=Reference(model=start), budget=10_000, watched=watched)
         cursor = Cursor(n=len(trees), batch=len(trees), seed=0)
-        offline(follower, learner, trees, reference=reference, cursor=cursor, steps=2, budget=10_000)  # pyright: ignore
+        source = Dataset(trees=trees, cursor=cursor)
+        offline(follower, learner, source, reference=reference, steps=2, budget=10_000)  # pyright: ignore
         rows.append(follower.rows)
     for mine, other in zip(*rows, strict=True):
         assert mine == pytest.approx(other, rel=1e-5, abs=1e-7)

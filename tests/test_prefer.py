@@ -6,11 +6,13 @@ import asyncio
 import itertools
 import math
 from collections import Counter
+from pathlib import Path
 from random import Random
 
 import pytest
 
 from whet.errors import DataError, RewardError
+from whet.journal import Journal
 from whet.lab.annotators import BT
 from whet.lab.data import tasks
 from whet.lab.prefer import AnnotatorPrefers
@@ -20,6 +22,7 @@ from whet.rollout.feedback import beats, value
 from whet.rollout.selection import selection
 from whet.rollout.selection.example import of_rewards
 from whet.rollout.selection.rso import accepted, rso
+from whet.train.scores import Journaled
 from whet.types import Group, Rollout, Score, Task
 
 TASK = Task(id="t7", messages=())
@@ -167,6 +170,18 @@ def test_the_labs_annotator_prefers_as_it_labels() -> None:
     assert clean(TASK, "x", "y") is None
     with pytest.raises(DataError, match="the annotator lab:chat compares only"):
         clean.check([TASK])
+
+
+def test_what_was_compared_is_in_the_journal_with_its_table(tmp_path: Path) -> None:
+    """A judge that never repeats itself is asked once; a resumed step has the very rates and tables."""
+    drawn = Random(0)
+    reward = WinRates(name="moody", compare=Judge(name="moody", prefer=lambda task, a, b: drawn.random()), needed=True)
+    scored = []
+    for _ in range(2):
+        journal = Journal(tmp_path / "journal.jsonl", writable=True)
+        scored.append(finished(Journaled(reward=reward, journal=journal, step=1)([said("a", "b", "c")])))
+    assert scored[0] == scored[1] and scored[0][0].scores[0] is not None
+    assert [score.against[i] for i, score in enumerate(scored[1][0].scores) if score] == [None] * 3
 
 
 # --------------------------------------------------------------------------------------------------------- selections

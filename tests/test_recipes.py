@@ -23,8 +23,9 @@ from whet.plan import of_recipe, placeholders
 from whet.recipes import recipe
 from whet.recipes.stage import MakeConfig
 
-FROM_FILE = ("sft", "reward", "process_reward", "dpo", "tdpo", "orpo", "kto", "mpo", "step_dpo")
+FROM_FILE = ("sft", "reward", "process_reward", "dpo", "tdpo", "orpo", "kto", "mpo", "step_dpo", "tr_dpo")
 ONLINE = ("grpo", "dr_grpo", "dapo", "rloo", "gspo", "reinforce", "ppo")
+COMPARED = ("online_dpo", "xpo", "nash_md", "spo")
 
 
 def closeness(prompts, completions, answer, **columns):
@@ -67,6 +68,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "reward": write(folder / "pairs.jsonl", pairs),
         "dpo": write(folder / "pairs.jsonl", pairs),
         "tdpo": write(folder / "pairs.jsonl", pairs),
+        "tr_dpo": write(folder / "pairs.jsonl", pairs),
         "orpo": write(folder / "pairs.jsonl", pairs),
         "mpo": write(folder / "pairs.jsonl", pairs),
         "step_dpo": write(folder / "begun.jsonl", [{**row, "initial_reason_steps": "I add: "} for row in pairs]),
@@ -84,18 +86,20 @@ def moved(folder: Path) -> bool:
 
 def test_every_recipe_is_run_by_a_test() -> None:
     """Here the one-loop recipes, elsewhere the quickstart, those on real input, tables, and every loss by its name."""
-    assert set(recipe.names()) == {*FROM_FILE, *ONLINE, *SMALL, *TABLES, "quickstart", "quickstart_control", "offline"}
+    elsewhere = {*SMALL, *TABLES, "quickstart", "quickstart_control", "offline"}
+    assert set(recipe.names()) == {*FROM_FILE, *ONLINE, *COMPARED, *elsewhere}
 
 
 @pytest.mark.parametrize("name", FROM_FILE)
 def test_two_steps_from_a_file(name: str, data: dict[str, Path], tmp_path: Path) -> None:
+    moves = {"reference_update.every": 1} if name == "tr_dpo" else {}
     run = whet.run(
         name,
         model="lab:base",
         data=data[name],
         steps=2,
         out=tmp_path / "run",
-        **{"batch": 4, "data.holdout": 0.3, "optim.lr": 1e-3},
+        **{"batch": 4, "data.holdout": 0.3, "optim.lr": 1e-3, **moves},
     )
     rows = list(run.rows("metrics"))
     role = "reward" if "reward" in name else "policy"
@@ -132,6 +136,32 @@ def test_two_steps_of_sampling(name: str, tmp_path: Path) -> None:
     assert metrics[0]["sampler/max_difference"] < 1e-4
     assert len(run.rollouts()) == 2 * 4 * 4
     assert moved(run.model) and run.report.is_file() and run.table[0]["stage"] == name
+
+
+@pytest.mark.parametrize("name", COMPARED)
+def test_two_steps_of_answers_that_are_compared(name: str, tmp_path: Path) -> None:
+    keys: dict[str, Any] = {f"{name}.data.max_rows": 12, f"{name}.optim.lr": 1e-3}
+    keys |= {} if name == "spo" else {f"{name}.data.holdout": 0.25, f"{name}.source.prefer.options": {"tau": 0.3}}
+    run = whet.run(
+        name,
+        model="lab:base",
+        data="lab:chat/train",
+        prefer="lab:chat",
+        steps=2,
+        prompts=3,
+        group=4 if name == "spo" else 2,
+        max_new_tokens=6,
+        out=tmp_path / "run",
+        **keys,
+    )
+    metrics, rows = list(run.rows("metrics")), run.rollouts()
+    assert all(row["policy/grad_norm"] > 0 for row in metrics) and moved(run.model)
+    assert {row.get("sampler", "policy") for row in rows} == {
+        "policy",
+        *({"xpo": ["reference"], "nash_md": ["mixture"]}.get(name, [])),
+    }
+    assert name == "spo" or 0 <= list(run.rows("evals"))[-1]["eval/win_rate"] <= 1
+    assert name in ("spo", "nash_md") or metrics[0]["pairs"] == 3 - metrics[0]["groups_without_difference"]
 
 
 def test_the_control_runs(tmp_path: Path) -> None:

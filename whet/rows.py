@@ -42,6 +42,7 @@ ROLLOUT_COLUMNS: Final[Mapping[str, str]] = MappingProxyType(
 ROLLOUT_EXTRAS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "fault": "candidate or infrastructure, where scoring failed; not there otherwise",
+        "sampler": "who answered, where it was not the policy: reference or mixture; not there otherwise",
     }
 )
 """What only some rows have."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from whet.advantages import advantage
+from whet.build.asked import sampled, samples
 from whet.build.idle import idle
 from whet.data.config import DataConfig
 from whet.data.readers import sources
@@ -16,7 +17,7 @@ from whet.models.config import ModelConfig
 from whet.models.place import base_of, model_of
 from whet.names import CODE, LAB, LATER, MODEL, is_lab, worlds_of
 from whet.rewards import reward
-from whet.rewards.config import RewardConfig
+from whet.rewards.config import PreferConfig, RewardConfig
 from whet.rewards.loading import check_place
 from whet.train.config import LoopConfig, OfflineConfig, OnlineConfig, PassConfig
 from whet.words import listed, nearest, shown
@@ -28,6 +29,7 @@ PREFERRED = (
 HELD_OUT: Mapping[str, tuple[str, ...]] = {
     "supervised": ("mean_token_nll",),
     "online": ("reward", "length", "unscorable"),
+    "compared": ("win_rate", "length", "unscorable"),
     "reward loss": ("accuracy", "margin", "score/mean", "score/std"),
     "step loss": ("accuracy", "score/mean"),
     "preference loss": PREFERRED,
@@ -42,7 +44,7 @@ Objects = Mapping[str, Any]
 
 def check(config: LoopConfig, objects: Objects) -> None:
     """Refuse what cannot be: every problem of the options in one error, then names and files that are not there."""
-    problems = [*_held_out(config), *_loss(config), *_online(config), *idle(config)]
+    problems = [*_held_out(config), *_loss(config), *sampled(config), *_online(config), *idle(config)]
     missing: list[WhetError] = []
     for find in _places(config, objects):
         try:
@@ -67,8 +69,11 @@ def _places(config: LoopConfig, objects: Objects) -> Iterator[Callable[[], None]
     for model in (config.model, critic, reference):
         if model is not None:
             yield lambda model=model: check_model(model.path)
-    for one in config.rewards if isinstance(config, OnlineConfig) else ():
+    how = samples(config)
+    for one in how.rewards if how is not None else ():
         yield lambda one=one: check_reward(one, objects)
+    if how is not None and how.prefer is not None:
+        yield lambda one=how.prefer: check_prefer(one, objects)
 
 
 def check_model(path: str) -> None:
@@ -118,6 +123,38 @@ def check_reward(config: RewardConfig, objects: Objects) -> None:
         reward.check(name, config.options)
 
 
+def check_prefer(config: PreferConfig, objects: Objects) -> None:
+    """A function's file, a reward model's folder, or a lab world and the options of its annotator."""
+    name = config.function
+    if name.startswith(CODE):
+        _check_given(name, objects, "judge")
+    elif name.startswith(MODEL):
+        check_reward(RewardConfig(function=name, options=config.options), objects)
+    elif name.startswith(LAB):
+        from whet.lab.annotators import BT
+        from whet.lab.worlds import world
+
+        world(name.removeprefix(LAB))
+        taken = ("tau", "length_bias", "position_bias", "flip_p")
+        for option, given in config.options.items():
+            if option not in taken:
+                raise ConfigError(
+                    f"the annotator {name} takes no option {option!r}{nearest(option, taken)}; it takes {listed(taken)}"
+                )
+            if isinstance(given, bool) or not isinstance(given, int | float):
+                raise ConfigError(f"the option {option} of the annotator {name} is {shown(given)}; it must be a number")
+        made = BT(**config.options)
+        if made.tau <= 0 or not 0 <= made.flip_p <= 1:
+            raise ConfigError(f"the annotator {name} needs tau above 0 and flip_p from 0 to 1")
+    elif ":" in name:
+        check_place(name)
+    else:
+        raise ConfigError(
+            f"the judge {name!r} is no import path of a function; write FILE.py:NAME or PACKAGE.MODULE:NAME, "
+            "model:FOLDER, or lab:WORLD"
+        )
+
+
 def _check_given(name: str, objects: Objects, what: str) -> None:
     if name not in objects:
         raise ConfigError(
@@ -141,9 +178,11 @@ def _held_out(config: LoopConfig) -> Iterator[str]:
 
 def _kind(config: LoopConfig) -> str:
     """The shelf of a loop's loss, or the loop itself where it has none to choose."""
-    choice = getattr(config, "loss", None)
-    if choice is None:
-        return config.loop
+    choice, how = getattr(config, "loss", None), samples(config)
+    if how is not None and how.prefer is not None:
+        return "compared"
+    if choice is None or how is not None:
+        return "online" if how is not None else config.loop
     shelf = next(s for s in (*offline_loss.shelves, reward_loss, step_loss) if choice.name in s.names())
     labels = shelf.entry(choice.name).declarations.get("labels", False)
     return f"{shelf.kind} without labels" if shelf.kind == "rating loss" and not labels else shelf.kind
@@ -154,16 +193,19 @@ def _loss(config: LoopConfig) -> Iterator[str]:
     choice = getattr(config, "loss", None)
     if not isinstance(config, PassConfig) or choice is None:
         return
-    if is_lab(config.data.path):
+    asks = samples(config) is not None
+    if is_lab(config.data.path) and not asks:
         yield (
             f"{config.data.path} has prompts and demonstrations, but {choice.name} needs pairs or labels: give a file "
-            "of them (the quickstart's stage `compare` makes one)"
+            "of them (the quickstart's stage `compare` makes one), or set source to learn from the policy's own answers"
         )
     if isinstance(config, OfflineConfig):
         yield from _sum(config)
         names = [choice.name, *(plus.loss.name for plus in config.plus)]
-        if not config.looks_at_reference:
+        beside = config.source is not None and config.source.opponents is not None
+        if not config.looks_at_reference and not beside:
             given = {"reference": config.reference is not None, "reference_cache": config.reference_cache != "auto"}
+            given["reference_update"] = config.reference_update is not None
             none = f"{choice.name} looks at none" if len(names) == 1 else f"none of {listed(names)} looks at one"
             yield from (f"{key} is given, but {none}: leave it out" for key in given if given[key])
         if config.reference is not None:
@@ -226,15 +268,11 @@ def _online(config: LoopConfig) -> Iterator[str]:
             f"critic.warmup is {config.critic.warmup} and the run has {config.steps} steps, so the policy would never "
             "learn: set critic.warmup below steps"
         )
-    if config.sampling.greedy:
-        yield "sampling.greedy draws the same response every time, so there is nothing to learn from: leave it out"
-    if refused := config.sampling.refused(config.model.layout):
-        yield refused
     if config.minibatches > config.prompts:
         yield f"minibatches is {config.minibatches}, but a step has {config.prompts} prompts: one prompt is the least"
     if config.reference is not None:
         if config.kl.coef == 0:
             yield "reference is given, but kl.coef is 0, so nothing looks at it: set kl.coef or leave it out"
         yield from _untrained(config.reference, "reference")
-    if not config.rewards:
-        yield "rewards is empty, so there is nothing to learn from: name one, as in rewards=[{function: my.py:score}]"
+    if config.prefer is not None and config.group < 2:
+        yield f"prefer compares the responses to one prompt, but group is {config.group}: set group=2 or more"

@@ -10,11 +10,13 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel
 
+from whet.build.asked import samples
 from whet.data.config import DataConfig
-from whet.losses import rating_loss, step_loss
+from whet.losses import offline_loss, preference_loss, rating_loss, step_loss
 from whet.names import CODE, LAB, MODEL
 from whet.rewards.config import RewardConfig
-from whet.train.config import LoopConfig, OfflineConfig, OnlineConfig, RewardModelConfig, SupervisedConfig
+from whet.rollout.selection import selection
+from whet.train.config import LoopConfig, OfflineConfig, OnlineConfig, RewardModelConfig, SourceConfig, SupervisedConfig
 from whet.words import listed
 
 
@@ -34,16 +36,45 @@ def idle(config: LoopConfig) -> Iterator[str]:
         yield "reference.recompute saves memory of a backward, and a reference has none: leave it out"
     if isinstance(config, OnlineConfig):
         yield from _critic(config)
-        if config.rewards and all(reward.weight == 0 for reward in config.rewards):
-            yield f"{_weights(len(config.rewards))} 0, so every answer is worth the same: give one a weight"
-        for number, reward in enumerate(config.rewards):
-            yield from _reward(reward, f"rewards.{number}")
+        yield from _judges(config, "")
+    if isinstance(config, OfflineConfig) and config.source is not None:
+        yield from _judges(config.source, "source.")
+        yield from _source(config, config.source)
+
+
+def _judges(how: OnlineConfig | SourceConfig, key: str) -> Iterator[str]:
+    """Options of rewards and of who compares."""
+    if how.rewards and all(reward.weight == 0 for reward in how.rewards):
+        yield f"{_weights(len(how.rewards), key)} 0, so every answer is worth the same: give one a weight"
+    for number, reward in enumerate(how.rewards):
+        yield from _reward(reward, f"{key}rewards.{number}")
+    if how.prefer is None:
+        return
+    name, given = how.prefer.function, _changed(how.prefer, "deadline")
+    if name.startswith(MODEL):
+        given += _changed(how.prefer, "both_orders")
+    if given and name.startswith((MODEL, LAB)):
+        yield f"{_named(f'{key}prefer', given)} given, but {name} neither hangs nor favours a place: leave it out"
+    if how.overlap is False:
+        yield f"{key}overlap is given, but comparisons begin when all answers of a step are there: leave it out"
+
+
+def _source(config: OfflineConfig, how: SourceConfig) -> Iterator[str]:
+    """Options of a dataset where the policy answers, and of a selection that nothing asks for."""
+    if given := _changed(config, "batch", "epochs"):
+        yield f"{listed(given)} of a dataset given, but a source is asked: set source.prompts and steps"
+    shelf = offline_loss.shelf_of(config.loss.name)
+    pairs = shelf is preference_loss or shelf.entry(config.loss.name).declarations.get("labels", False)
+    if not pairs and how.select != selection.choose("first_two"):
+        yield f"source.select is given, but {config.loss.name} learns from all answers, not from pairs: leave it out"
+    if how.opponents is not None and how.opponents.sampler == "reference" and _changed(how.opponents, "mix"):
+        yield "source.opponents.mix is the reference's share of a mixture: set source.opponents.sampler=mixture"
 
 
 def _data(data: DataConfig, key: str, config: LoopConfig) -> Iterator[str]:
     """Rules of a dataset that this loop, or this kind of data, never applies."""
     paths = data.paths
-    if isinstance(config, OnlineConfig) and paths[0].startswith(LAB):
+    if samples(config) is not None and paths[0].startswith(LAB):
         rules = ("max_length", "max_prompt", "max_bad_rows", "overlong", "overlong_limit", "identical_limit", "system")
         if given := _changed(data, *rules):
             yield f"{_named(key, given)} given, but the prompts of {paths[0]} are made to fit: leave it out"
@@ -67,7 +98,7 @@ def _data(data: DataConfig, key: str, config: LoopConfig) -> Iterator[str]:
 
 def _learns_from(config: LoopConfig) -> str:
     """What a loop makes of its rows."""
-    if isinstance(config, OnlineConfig):
+    if samples(config) is not None:
         return "prompts"
     if isinstance(config, SupervisedConfig):
         return "texts"
@@ -96,8 +127,8 @@ def _critic(config: OnlineConfig) -> Iterator[str]:
         yield "critic.coef weighs the loss of a critic on the policy's trunk; with critic.trunk=own set critic.optim.lr"
 
 
-def _weights(count: int) -> str:
-    return _named("rewards", [f"{number}.weight" for number in range(count)])
+def _weights(count: int, key: str) -> str:
+    return _named(f"{key}rewards", [f"{number}.weight" for number in range(count)])
 
 
 def _reward(reward: RewardConfig, key: str) -> Iterator[str]:

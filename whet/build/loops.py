@@ -7,7 +7,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
@@ -16,12 +16,11 @@ import torch
 
 from whet.advantages import advantage
 from whet.batch import TokenBatch, Tree
-from whet.build import data, models, terms
+from whet.build import data, models, sources, terms
 from whet.build.check import check
-from whet.build.rewards import build_rewards
-from whet.data.intake import Report
+from whet.build.place import Place
+from whet.build.sources import Evaluate
 from whet.data.order import Cursor
-from whet.data.splits import Overlap
 from whet.files import write_folder_atomically
 from whet.losses import offline_loss, reward_loss, step_loss
 from whet.losses.terms import Term
@@ -30,26 +29,22 @@ from whet.models.io import add_value_head, save
 from whet.models.policy import Decoder
 from whet.plain import json_hash
 from whet.registry import Choice
-from whet.rollout.torch_engine import engine_of
 from whet.rundir import RunDir
 from whet.train.checkpoint import HasState, Identity
 from whet.train.config import LoopConfig, OfflineConfig, OnlineConfig, PassConfig, RewardModelConfig, SupervisedConfig
 from whet.train.heldout import measure
 from whet.train.interrupts import Interrupts
 from whet.train.learner import Learner
+from whet.train.moving import MovingReference
 from whet.train.offline import offline
 from whet.train.online import online
-from whet.train.record import held_out_numbers, rollout_rows
 from whet.train.reference import OfflineReference
 from whet.train.reward_model import reward_model
-from whet.train.scores import HELD_OUT, Journaled
 from whet.train.session import Session, Watcher
-from whet.train.source import PolicySource, sample_groups
+from whet.train.step import Reference
 from whet.train.supervised import supervised
 from whet.train.trackers import trackers
-from whet.types import Group
-
-Evaluate = Callable[[int], dict[str, float]]
+from whet.train.trees import Dataset, TreeSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,23 +55,6 @@ class Job:
     work: Callable[[], None]
     finish: Callable[[], dict[str, Any]]
     session: AbstractContextManager[Any] = field(default_factory=nullcontext)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where a loop runs, and who watches."""
-
-    run: RunDir
-    watchers: Sequence[Watcher]
-    interrupts: Interrupts
-    objects: Mapping[str, Any]
-
-    def note(self, found: Report | Overlap) -> None:
-        """What became of a dataset's rows, and an alarm for prompts that are also held out, as events of the run."""
-        if isinstance(found, Overlap):
-            self.run.event("warning", text=f"{found}; held-out numbers will look better than they are")
-        else:
-            self.run.event("data", lines=found.lines())
 
 
 def threads() -> int:
@@ -144,75 +122,117 @@ def _offline(config: OfflineConfig, place: Place) -> Job:
     policy = models.policy(config.model, seed=config.seed)
     if any("value" in term.needs for term in found):
         add_value_head(policy, config.seed)
+    other = config.source is not None and config.source.opponents is not None
+    start = None
+    if looks or other:
+        start = models.reference(config.reference, config.model, policy, seed=config.seed)
+    given = _dataset if config.source is None else _answers
+    fed = given(config, policy, place, found, start=start, looks=looks)
+    learner = Learner.of(policy, found, config.optim, total=fed.steps, seed=config.seed)
+    parts: dict[str, HasState] = {"policy": learner, **fed.parts}
+    moving = None
+    if config.reference_update is not None and start is not None:
+        every, mix = config.reference_update.every, config.reference_update.mix
+        parts["reference"] = moving = MovingReference(start.model, policy, every=every, mix=mix)
+    session = _session(config, place, parts, fed.evaluate, fed.items)
+    work = partial(
+        offline,
+        session,
+        learner,
+        fed.source,
+        reference=fed.reference,
+        moving=moving,
+        steps=fed.steps,
+        budget=config.token_budget,
+        skip_dead=config.skip_dead,
+    )
+    return Job(session=session, work=work, finish=partial(_finished, place, policy))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fed:
+    """What the offline loop learns from, for how long, and how it is measured."""
+
+    source: TreeSource
+    steps: int
+    items: Sequence[Any]
+    evaluate: Evaluate | None
+    reference: OfflineReference | None
+    parts: Mapping[str, HasState] = field(default_factory=dict[str, HasState])
+
+
+def _dataset(
+    config: OfflineConfig, policy: Decoder, place: Place, found: Sequence[Term], *, start: Reference | None, looks: bool
+) -> Fed:
+    """The pairs, labels or rankings of a dataset."""
     learned, held = _trees(config, policy, place, offline_loss.shelves)
     pace = _pace(config, len(learned))
-    learner = Learner.of(policy, found, config.optim, total=pace["steps"], seed=config.seed)
-    measured = -(-pace["steps"] // config.eval.every) if config.eval.every else 1
     reference = None
-    if looks:
+    if start is not None:
+        measured = -(-pace["steps"] // config.eval.every) if config.eval.every else 1
         reference = OfflineReference(
-            model=models.reference(config.reference, config.model, policy, seed=config.seed),
+            model=start,
             budget=config.token_budget,
-            mode=config.reference_cache,
+            mode=config.reference_cache if config.reference_update is None else "off",
             own=place.run.path / "reference",
             held=[(tree, measured) for tree in held[: config.eval.rows]],
-            watched=any(map(looks_at_another, learner.needs)),
+            watched=_watched(found),
             note=place.run.event,
             files=place.run.files,
         )
-    evaluate = _held_out(config, policy, found, held, reference=reference)
-    session = _session(config, place, {"policy": learner}, evaluate, learned)
-    work = partial(offline, session, learner, learned, reference=reference, **pace)
-    return Job(session=session, work=work, finish=partial(_finished, place, policy))
+    return Fed(
+        source=Dataset(trees=learned, cursor=pace["cursor"]),
+        steps=pace["steps"],
+        items=learned,
+        evaluate=_held_out(config, policy, found, held, reference=reference),
+        reference=reference,
+    )
+
+
+def _answers(
+    config: OfflineConfig, policy: Decoder, place: Place, found: Sequence[Term], *, start: Reference | None, looks: bool
+) -> Fed:
+    """The policy's own answers; what a reference says of them is asked in the step that has them."""
+    assert config.source is not None and config.steps is not None, "the configuration was checked"
+    made, asked = sources.answers(config, config.source, policy, start, place)
+    reference = None
+    if looks and start is not None:
+        reference = OfflineReference(model=start, budget=config.token_budget, watched=_watched(found))
+    return Fed(
+        source=made,
+        steps=config.steps,
+        items=asked.tasks,
+        evaluate=asked.evaluate,
+        reference=reference,
+        parts={"source": asked.source},
+    )
+
+
+def _watched(found: Sequence[Term]) -> bool:
+    """Whether a term looks at the reference itself, not at its log-probabilities alone."""
+    return any(looks_at_another(need) for term in found for need in term.needs)
 
 
 def _online(config: OnlineConfig, place: Place) -> Job:
     policy = models.policy(config.model, seed=config.seed)
     learners, critic = _actors(config, policy)
-    start = policy if config.kl.coef else None
-    reference = models.reference(config.reference, config.model, policy, seed=config.seed) if start else None
-    learned, held = data.tasks(config.data, policy, place.objects, place.note, held=config.eval.data)
-    engine, renderer = engine_of(policy, config.sampling, max_length=config.data.max_length)
-    asked = config.eval.data or config.data
-    examiner, _ = engine_of(policy, config.sampling, max_length=asked.max_length)
-    reward = build_rewards(config.rewards, place.objects, seed=config.seed, budget=config.token_budget, policy=policy)
-    reward.check(learned)
-    reward.check(held)
-    source = PolicySource(
-        tasks=learned,
-        render=renderer.prompt,
-        engine=engine,
-        reward=lambda step: Journaled(reward=replace(reward, needed=True), journal=place.run.journal, step=step),
-        prompts=config.prompts,
-        group=config.group,
-        seed=config.seed,
-        overlap=config.overlap,
-    )
-
-    def evaluate(step: int) -> dict[str, float]:
-        chosen = [(task, 0) for task in held[: config.eval.rows]]
-        judge = Journaled(reward=reward, journal=place.run.journal, step=step, kind=HELD_OUT)
-        noise = {"seed": config.seed, "step": 0, "stream": "eval"}
-        groups = sample_groups(examiner, renderer.prompt, judge, chosen, n=1, overlap=config.overlap, **noise)
-        return held_out_numbers(groups)
-
-    def record(step: int, groups: Sequence[Group], batch: TokenBatch) -> list[dict[str, Any]]:
-        name, stage = place.run.path.parent.parent.name, place.run.path.name
-        return rollout_rows(groups, batch, step=step, run=name, stage=stage, decode=_decode(policy))
-
-    parts: dict[str, HasState] = {**learners, "source": source}
-    session = _session(config, place, parts, evaluate if held else None, learned)
+    reference = None
+    if config.kl.coef:
+        reference = models.reference(config.reference, config.model, policy, seed=config.seed)
+    asked = sources.asking(config, config, policy, reference, place)
+    parts: dict[str, HasState] = {**learners, "source": asked.source}
+    session = _session(config, place, parts, asked.evaluate, asked.tasks)
     work = partial(
         online,
         session,
         learners,
-        source,
+        asked.source,
         config=config,
         advantage=advantage.bind(config.advantage.name, **config.advantage.options),
         kl_cost=terms.kl_cost(config),
         reference=reference,
         critic=critic,
-        record=record,
+        record=sources.recorder(place, policy),
     )
     return Job(session=session, work=work, finish=partial(_finished, place, policy))
 
@@ -283,10 +303,6 @@ def _held_out(
         return measure(model, found, rows, budget=config.token_budget, annotate=annotate, other=other)
 
     return evaluate if rows else None
-
-
-def _decode(decoder: Decoder) -> Callable[[tuple[int, ...]], str]:
-    return lambda ids: decoder.tokenizer.decode(list(ids), skip_special_tokens=False)
 
 
 def _session(

@@ -26,6 +26,7 @@ from whet.rewards.functions import function_reward, load_reward_function
 from whet.rewards.loading import load_function
 from whet.rewards.model import ModelReward
 from whet.rewards.prefer import BradleyTerry, Compares, Judge, WinRates
+from whet.train.config import OnlineConfig, SourceConfig
 from whet.types import Reward
 
 
@@ -64,6 +65,15 @@ def build_reward(config: RewardConfig, objects: Mapping[str, Any], *, seed: int,
     if config.function.startswith(LAB):
         return GoldReward(config.function.removeprefix(LAB))
     return load_reward_function(config)
+
+
+def feedback(
+    how: OnlineConfig | SourceConfig, objects: Mapping[str, Any], *, seed: int, budget: int, policy: Any
+) -> Combined | WinRates:
+    """What judges answers: the rewards, or who compares."""
+    if how.prefer is not None:
+        return build_prefer(how.prefer, objects, seed=seed, budget=budget, policy=policy)
+    return build_rewards(how.rewards, objects, seed=seed, budget=budget, policy=policy)
 
 
 def build_prefer(

@@ -27,3 +27,5 @@ class Reads:
 NUMBERLESS = Reads()
 """Nothing but the answers."""
 LABELLED = Reads(labels=True)
+SAMPLED = Reads(columns=("margin",), answer_columns=("rating", "win_rate", "from_reference"), labels=True, whole=True)
+"""All that can be read of answers that the policy itself gave (`whet.train.answers`)."""

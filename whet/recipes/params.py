@@ -9,9 +9,9 @@ from pydantic import Field
 from whet.config import Config
 from whet.data.config import DataConfig
 from whet.models.config import LoraConfig, ModelConfig
-from whet.rewards.config import RewardConfig
+from whet.rewards.config import PreferConfig, RewardConfig
 from whet.rollout.config import SamplingConfig
-from whet.train.config import OptimConfig
+from whet.train.config import OptimConfig, SourceConfig
 
 
 class OwnData(Config):
@@ -84,3 +84,43 @@ class OwnReward(OwnData):
             "group": self.group,
             "seed": self.seed,
         }
+
+
+class OwnJudge(OwnData):
+    """… and who compares two answers."""
+
+    prefer: str
+    """Python function `my.py:prefer`, called as prefer(task, a, b), giving P(a is better than b); `model:FOLDER` for
+    a reward model; `lab:WORLD` for the annotator of a lab world."""
+    steps: Annotated[int, Field(gt=0)] = 200
+    """Times that the policy answers and learns."""
+    prompts: Annotated[int, Field(gt=0)] = 16
+    """Prompts per step."""
+    group: Annotated[int, Field(ge=2)] = 2
+    """Answers per prompt."""
+    max_new_tokens: Annotated[int, Field(gt=0)] = 256
+    """Longest answer in tokens."""
+
+    def shared(self) -> dict[str, Any]:
+        """What an offline loop with answers of the policy takes from these parameters, whatever the method."""
+        return {
+            "model": self.learner(),
+            "data": self.dataset(),
+            "optim": OptimConfig(lr=1e-5 if self.lora else 5e-7),
+            "steps": self.steps,
+            "seed": self.seed,
+        }
+
+    def source(self, **how: Any) -> SourceConfig:
+        """The policy's answers, compared."""
+        return SourceConfig(
+            prompts=self.prompts, group=self.group, sampling=self.sampling(), prefer=self.judge(), **how
+        )
+
+    def judge(self) -> PreferConfig:
+        """Who compares."""
+        return PreferConfig(function=self.prefer)
+
+    def sampling(self) -> SamplingConfig:
+        """How answers are drawn."""
+        return SamplingConfig(max_new_tokens=self.max_new_tokens)

@@ -46,8 +46,6 @@ class PreferConfig(Config):
     function: str
     """FILE.py:NAME or PACKAGE.MODULE:NAME of a function `prefer(task, a, b)` that gives P(a is better than b);
     `model:FOLDER` for Bradley-Terry on a reward model; `lab:WORLD` for the annotator of a lab world."""
-    name: str | None = None
-    """Its name in messages; the function's own if not given."""
     both_orders: bool = False
     """Show every two answers in both orders and average, for a judge that favours a place; twice the calls."""
     include_self: bool = False
@@ -60,5 +58,5 @@ class PreferConfig(Config):
 
     @property
     def label(self) -> str:
-        """The name under which it appears."""
-        return self.name or self.function.rpartition(":")[2]
+        """The name under which it appears in messages."""
+        return self.function.rpartition(":")[2]

@@ -250,7 +250,7 @@ class Batch:
             draw.logprobs.append(value)
             draw.log_mass.append(mass)
             if not math.isfinite(value):
-                raise NumericsError(_diverged(draw, value))
+                raise NumericsError(diverged(draw, value))
             if self.ends(draw.tokens):
                 draw.stopped = "stop"
             elif len(draw.tokens) == draw.most:
@@ -258,7 +258,8 @@ class Batch:
         return drawn
 
 
-def _diverged(draw: Draw, value: float) -> str:
+def diverged(draw: Draw, value: float) -> str:
+    """What to say of a token whose log-probability is no number."""
     return (
         f"token {len(draw.tokens)} of draw {draw.index} of request {draw.request} has log-probability {value}: the "
         "model's logits are not finite, so its weights have diverged; resume from an earlier checkpoint with a lower "

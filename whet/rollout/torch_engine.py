@@ -94,7 +94,7 @@ class TorchEngine:
 
     def stream(self, requests: Sequence[Request]) -> Iterator[tuple[int, int, Completion]]:
         """(request, draw, completion) as each ends; gradient and training mode are the caller's between two of them."""
-        draws = [draw for number, request in enumerate(requests) for draw in self._draws(number, request)]
+        draws = [draw for number, request in enumerate(requests) for draw in self.draws(number, request)]
         batch = Batch(
             self.decoder,
             draws,
@@ -106,22 +106,23 @@ class TorchEngine:
         self.last = batch.stats
         modules = tuple(self.decoder.modules())
         while not batch.over:
-            with _evaluating(modules):
+            with evaluating(modules):
                 ended = batch.advance()
             batch.stats = batch.stats.plus(sampled_tokens=sum(len(draw.tokens) for draw in ended))
             self.last = batch.stats
             for draw in ended:
-                yield draw.request, draw.index, self._completion(draw)
+                yield draw.request, draw.index, self.completion(draw)
 
     def choose(self, prefix: Sequence[int], options: Sequence[Sequence[int]]) -> tuple[float, ...]:
         """P(option) after the prefix, normalised over the options (token sequences), at temperature 1: one forward."""
         rollouts = [_answer(tuple(prefix), tuple(option)) for option in options]
-        with _evaluating(tuple(self.decoder.modules())):
+        with evaluating(tuple(self.decoder.modules())):
             views = self.decoder(pack([Tree(rollouts=rollouts)]), frozenset({"logprobs"}), temperature=1.0)
         total = sum_by_row(views.token["logprobs"], views.batch)
         return tuple(torch.softmax(total, dim=0).tolist())
 
-    def _draws(self, number: int, request: Request) -> Iterator[Draw]:
+    def draws(self, number: int, request: Request) -> Iterator[Draw]:
+        """The draws of a checked request, none of which has a token yet."""
         self._check(request)
         most = self.sampling.max_new_tokens
         room = most if self.context is None else self.context - len(request.prompt)
@@ -154,7 +155,15 @@ class TorchEngine:
     def _ends(self, tokens: Sequence[int]) -> bool:
         return tokens[-1] in self.stop_ids or (self._strings is not None and self._strings(tokens))
 
-    def _completion(self, draw: Draw) -> Completion:
+    def end(self, draw: Draw) -> None:
+        """See whether the token that a draw just got ends it."""
+        if self._ends(draw.tokens):
+            draw.stopped = "stop"
+        elif len(draw.tokens) == draw.most:
+            draw.stopped = draw.cut
+
+    def completion(self, draw: Draw) -> Completion:
+        """A draw that has ended, as what the caller gets."""
         assert draw.stopped is not None
         return Completion(
             tokens=tuple(draw.tokens),
@@ -182,7 +191,7 @@ def _answer(prompt: tuple[int, ...], response: tuple[int, ...]) -> Rollout:
 
 
 @contextmanager
-def _evaluating(modules: Sequence[nn.Module]) -> Iterator[None]:
+def evaluating(modules: Sequence[nn.Module]) -> Iterator[None]:
     """No gradient and no dropout, and every module back as it was.
 
     Not inference mode: its tensors could not be used by autograd later.

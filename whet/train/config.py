@@ -22,8 +22,9 @@ from whet.losses import (
 )
 from whet.models.config import ModelConfig
 from whet.registry import Choice, Either
-from whet.rewards.config import RewardConfig
+from whet.rewards.config import PreferConfig, RewardConfig
 from whet.rollout.config import SamplingConfig
+from whet.rollout.selection import selection
 
 Positive = Annotated[int, Field(gt=0)]
 Whole = Annotated[int, Field(ge=0)]
@@ -151,6 +152,48 @@ class PlusConfig(Config):
     """Its weight."""
 
 
+class OpponentsConfig(Config):
+    """Another model that answers beside the policy."""
+
+    count: Positive = 1
+    """How many of a prompt's answers it gives."""
+    sampler: Literal["reference", "mixture"] = "reference"
+    """The reference, or a mixture of policy and reference, made anew at every token."""
+    mix: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """The reference's share of the mixture, in log-probabilities."""
+
+
+class SourceConfig(Config):
+    """Answers of the policy itself, judged as they are drawn, in place of a dataset's."""
+
+    prompts: Positive = 16
+    """Prompts per step, those of `data`."""
+    group: Annotated[int, Field(ge=2)] = 2
+    """Answers per prompt, the opponents' included."""
+    sampling: SamplingConfig = SamplingConfig()
+    """How they are drawn."""
+    prefer: PreferConfig | None = None
+    """Who compares them; this or `rewards`. An answer's value is then its rate of wins over its siblings, or over
+    the opponents where there are some."""
+    rewards: tuple[RewardConfig, ...] = ()
+    """What scores them; the weighted parts are added."""
+    overlap: bool = True
+    """Begin asynchronous rewards of one answer or one group while the step's other groups are being sampled."""
+    select: Annotated[Choice, selection] = Choice("first_two")
+    """Which pairs of a prompt's answers are learned from; losses over whole rankings take all answers."""
+    opponents: OpponentsConfig | None = None
+    """Whose answers some of them are, if not the policy's."""
+
+
+class ReferenceUpdateConfig(Config):
+    """A reference that follows the policy: ref <- mix * policy + (1 - mix) * ref."""
+
+    every: Positive = 512
+    """Steps between two moves."""
+    mix: Annotated[float, Field(gt=0, le=1)] = 0.6
+    """The policy's share; 1 copies it."""
+
+
 class OfflineConfig(PassConfig):
     """Learning from preferences or labels: the DPO family, single answers, rankings."""
 
@@ -167,6 +210,10 @@ class OfflineConfig(PassConfig):
     reference_cache: str = "auto"
     """Whether the reference's log-probabilities are computed once and kept: auto does so in the run's folder where rows
     are seen more than once, off asks the model in every step, a folder keeps them for other runs too."""
+    reference_update: ReferenceUpdateConfig | None = None
+    """Let the reference follow the policy; none leaves it as it is."""
+    source: SourceConfig | None = None
+    """Learn from the policy's own answers to the prompts of `data`, `steps` times; none learns from the dataset's."""
 
     @property
     def looks_at_reference(self) -> bool:
@@ -223,8 +270,10 @@ class OnlineConfig(LoopConfig):
     """The model that KL is measured to; by default the policy as it starts."""
     sampling: SamplingConfig = SamplingConfig()
     """How responses are drawn."""
-    rewards: tuple[RewardConfig, ...]
+    rewards: tuple[RewardConfig, ...] = ()
     """What scores them; the weighted parts are added."""
+    prefer: PreferConfig | None = None
+    """In place of rewards, who compares them: an answer's reward is its rate of wins over its siblings."""
     overlap: bool = True
     """Begin asynchronous functions of one answer or one group while the step's other groups are being sampled."""
     advantage: Annotated[Choice, advantage_shelf] = Choice("group_zscore")

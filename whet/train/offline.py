@@ -1,4 +1,4 @@
-"""Learning from preferences or labels that are there already: DPO and its family, KTO, ORPO.
+"""Learning from preferences or labels: DPO and its family, KTO, ORPO, on a dataset or on answers of the policy itself.
 
 What the reference model says of a row is computed without gradient: before the first step where rows are seen several
 times (`whet.train.reference`), else in the step that sees it.
@@ -6,34 +6,36 @@ times (`whet.train.reference`), else in the step that sees it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from whet.batch import Tree, pack
-from whet.data.order import Cursor
+from whet.batch import pack
+from whet.metrics import merge
 from whet.train.learner import Learner
+from whet.train.moving import MovingReference
 from whet.train.ranks import ALONE, Ranks
 from whet.train.reference import OfflineReference
 from whet.train.session import Session
 from whet.train.step import update
+from whet.train.trees import TreeSource
 
 
 def offline(
     session: Session,
     learner: Learner,
-    trees: Sequence[Tree],
+    source: TreeSource,
     *,
     reference: OfflineReference | None,
-    cursor: Cursor,
     steps: int,
     budget: int,
+    moving: MovingReference | None = None,
     ranks: Ranks = ALONE,
     skip_dead: bool = True,
 ) -> None:
-    """Fit the policy to `trees`: pairs, or labelled responses; `reference` is None where no term looks at it."""
+    """Fit the policy to the trees of `source`: pairs, labelled responses, rankings; `reference` is None where no term
+    looks at it, and `moving` makes it follow the policy."""
     if reference is not None:
-        reference.prepare(list(zip(trees, cursor.visits(steps), strict=True)), pause=session.pause)
+        reference.prepare(source.visits(steps), pause=session.pause)
     for step in session.steps(steps):
-        chosen = ranks.share([trees[i] for i in cursor.batch_at(step - 1)])
+        drawn = source.next(step)
+        chosen = ranks.share(drawn.trees)
         batch = pack(chosen)
         if reference is not None:
             batch = reference.annotate(batch, chosen)
@@ -45,4 +47,6 @@ def offline(
             other=reference.other if reference else None,
             skip_dead=skip_dead,
         )
-        session.commit(step, metrics)
+        if moving is not None:
+            moving.follow(step)
+        session.commit(step, merge(metrics, drawn.metrics), drawn.rollouts)

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from whet.batch import TokenBatch
+from whet.batch import TokenBatch, Tree
 from whet.losses.kl import k1
 from whet.losses.terms import sum_by_row
 from whet.metrics import Mean, Metric, Std, Sum
+from whet.rewards.prefer import sides
+from whet.rollout.feedback import judged
 from whet.train.credit import LeftOut
 from whet.train.monitors import mean
 from whet.types import CUT_SHORT, Group, Rollout, Score
@@ -21,7 +23,32 @@ from whet.types import CUT_SHORT, Group, Rollout, Score
 def group_metrics(
     groups: Sequence[Group], batch: TokenBatch, left_out: LeftOut, *, truncates: bool = False
 ) -> dict[str, Metric]:
-    """Rewards and their parts, lengths, truncation, groups without a difference, distance to the reference.
+    """What `sampled_metrics` says, how many responses are left out, distance to the reference."""
+    out = {**sampled_metrics(groups, truncates=truncates), "unscorable": Sum(float(left_out.unscorable))}
+    if left_out.alone:
+        out["alone"] = Sum(float(left_out.alone))
+    if "reference" in batch.token and batch.rows:
+        out["kl/reference"] = mean(sum_by_row(k1(batch.token["sampled"] - batch.token["reference"]), batch))
+    return out
+
+
+def answer_metrics(groups: Sequence[Group], trees: Sequence[Tree], *, truncates: bool = False) -> dict[str, Metric]:
+    """What `sampled_metrics` says, and what became of the groups: pairs, groups that gave nothing to learn from,
+    answers that could not be judged, what the policy's own answers are worth."""
+    out: dict[str, Metric] = {
+        **sampled_metrics(groups, truncates=truncates),
+        "pairs": Sum(float(sum(len(tree.pairs) for tree in trees))),
+        "groups_without_difference": Sum(float(len(groups) - len(trees))),
+        "unscorable": Sum(float(sum(len(group.members) - len(judged(group)) for group in groups))),
+    }
+    own = [s.value for g in groups for s in policy_scores(g) if s.value is not None]
+    if len(own) < len([s for g in groups for s in g.scores if s is not None and s.value is not None]):
+        out["reward/policy"] = Mean(sum(own), len(own))
+    return out
+
+
+def sampled_metrics(groups: Sequence[Group], *, truncates: bool) -> dict[str, Metric]:
+    """Rewards and their parts, comparisons without an answer, lengths, truncation, groups without a difference.
 
     `reward/mean` is over scored rollouts; `frac_reward_zero_std` is the share of groups that teach nothing. Where the
     sampling `truncates` (top-p, top-k or min-p), `sampler/kept_mass` says how much it kept.
@@ -36,29 +63,38 @@ def group_metrics(
         "frac_reward_zero_std": Mean(float(sum(flat)), len(flat)),
         "completions/mean_length": Mean(float(sum(r.length for r in rollouts)), len(rollouts)),
         "completions/clipped_ratio": Mean(float(sum(r.stopped in CUT_SHORT for r in rollouts)), len(rollouts)),
-        "unscorable": Sum(float(left_out.unscorable)),
         "completions/tokens": Sum(float(sum(r.length for r in rollouts))),
     }
-    if left_out.alone:
-        out["alone"] = Sum(float(left_out.alone))
+    if compared := [group for group in groups if any(s is not None and s.against for s in group.scores)]:
+        out["uncompared"] = Sum(float(sum(map(uncompared, compared))))
     for name in sorted({name for s in scores for name in s.parts}):
         found = [s.parts[name] for s in scores if name in s.parts]
         out[f"rewards/{name}/mean"] = Mean(float(sum(found)), len(found))
     masses = [mass for r in rollouts for mass in r.log_mass]
     if truncates:  # rounding, and embedding rows that no text uses, take a little from every distribution as well
         out["sampler/kept_mass"] = Mean.of_values(np.exp(masses))
-    if "reference" in batch.token and batch.rows:
-        out["kl/reference"] = mean(sum_by_row(k1(batch.token["sampled"] - batch.token["reference"]), batch))
     return out
 
 
-def held_out_numbers(groups: Sequence[Group]) -> dict[str, float]:
-    """What is measured on held-out prompts; without `eval/reward` where nothing could be judged, which is not 0."""
-    rewards = [s.value for g in groups for s in g.scores if s is not None and s.value is not None]
-    lengths = [r.length for g in groups for r in g.rollouts]
-    mean_reward = {"eval/reward": sum(rewards) / len(rewards)} if rewards else {}
+def uncompared(group: Group) -> int:
+    """Comparisons of a group that were due and have no answer."""
+    asked = sides(group)
+    return sum(s.against[j] is None for i, j in asked if (s := group.scores[i]) is not None and s.against)
+
+
+def policy_scores(group: Group) -> list[Score]:
+    """The scores of the policy's own answers."""
+    return [s for r, s in group.members if s is not None and r.sampler == "policy"]
+
+
+def held_out_numbers(groups: Sequence[Group], *, compared: bool = False) -> dict[str, float]:
+    """What is measured on held-out prompts, of the policy's answers: their mean reward, or where they are `compared`
+    with another model's their rate of wins; without either where nothing could be judged, which is not 0."""
+    rewards = [s.value for g in groups for s in policy_scores(g) if s.value is not None]
+    lengths = [r.length for g in groups for r in g.rollouts if r.sampler == "policy"]
+    name = "eval/win_rate" if compared else "eval/reward"
     return {
-        **mean_reward,
+        **({name: sum(rewards) / len(rewards)} if rewards else {}),
         "eval/length": sum(lengths) / len(lengths),
         "eval/unscorable": float(len(lengths) - len(rewards)),
     }
@@ -120,5 +156,6 @@ def _row(
         "parts": dict(score.parts) if score is not None else {},
         "stopped": rollout.stopped,
         "length": rollout.length,
+        **({} if rollout.sampler == "policy" else {"sampler": rollout.sampler}),
         **({"fault": score.fault} if score is not None and score.fault is not None else {}),
     }

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 from whet.data.order import Cursor
 from whet.rewards.early import Beside, Early
 from whet.rewards.waiting import finished
-from whet.types import Completion, Engine, Group, NoiseKey, Request, Reward, Rollout, Score, Task
+from whet.types import Completion, Engine, Group, NoiseKey, Request, Reward, Rollout, Sampler, Score, Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opponents:
+    """Another model's answers to every prompt, behind the policy's own."""
+
+    engine: Engine
+    count: int
+    sampler: Sampler
 
 
 class PolicySource:
     """Groups sampled from an engine and scored: prompts in cursor order, noise keyed by seed, step and task.
+
+    A group has `group` answers, the opponents' included.
 
     Nothing has to be saved: the cursor is a function of the step, the noise of its key, and what was scored is in the
     journal that `reward(step)`, the reward of a step, replays.
@@ -29,7 +41,9 @@ class PolicySource:
         group: int,
         seed: int,
         overlap: bool = True,
+        opponents: Opponents | None = None,
     ) -> None:
+        self._opponents = opponents
         self._tasks, self._render, self._engine, self._reward = tasks, render, engine, reward
         self._group, self._seed, self._overlap = group, seed, overlap
         self.cursor = Cursor(n=len(tasks), batch=prompts, seed=seed)
@@ -41,11 +55,12 @@ class PolicySource:
             self._render,
             self._reward(step),
             chosen,
-            n=self._group,
+            n=self._group - (0 if self._opponents is None else self._opponents.count),
             seed=self._seed,
             step=step,
             stream="train",
             overlap=self._overlap,
+            opponents=self._opponents,
         )
 
     def observe(self, groups: Sequence[Group]) -> None:
@@ -69,8 +84,9 @@ def sample_groups(
     step: int,
     stream: str,
     overlap: bool = True,
+    opponents: Opponents | None = None,
 ) -> list[Group]:
-    """Sample `n` responses to each (task, occurrence) and score them, in the order given.
+    """Sample `n` responses to each (task, occurrence) and score them, in the order given; those of `opponents` follow.
 
     With `overlap`, a reward that can judges a group while others are still being sampled.
     """
@@ -85,14 +101,37 @@ def sample_groups(
     with Beside() as beside:
         early = reward.early(beside.submit) if overlap and isinstance(reward, Early) else None
         begin, reward = early or (lambda group: None, reward)
-        groups = sampled(engine, requests, tasks, begin=begin)
+        others = [] if opponents is None else answers_of(opponents, requests, tasks)
+        groups = sampled(engine, requests, tasks, begin=begin, others=others)
         return finished(scored(reward, groups))
 
 
+def answers_of(
+    opponents: Opponents, requests: Sequence[Request], tasks: Sequence[tuple[Task, int]]
+) -> list[list[Rollout]]:
+    """The opponents' answers to each request; their noise is none of the policy's."""
+    asked = [replace(r, n=opponents.count, key=replace(r.key, stream=f"{r.key.stream}/opponents")) for r in requests]
+    return [
+        [
+            replace(rollout(task, request, one, occurrence, own.n + i), sampler=opponents.sampler)
+            for i, one in enumerate(completions)
+        ]
+        for completions, request, own, (task, occurrence) in zip(
+            opponents.engine.sample(asked), asked, requests, tasks, strict=True
+        )
+    ]
+
+
 def sampled(
-    engine: Engine, requests: Sequence[Request], tasks: Sequence[tuple[Task, int]], *, begin: Callable[[Group], None]
+    engine: Engine,
+    requests: Sequence[Request],
+    tasks: Sequence[tuple[Task, int]],
+    *,
+    begin: Callable[[Group], None],
+    others: Sequence[Sequence[Rollout]] = (),
 ) -> list[Group]:
-    """The engine's responses as groups in the order of the requests; `begin` is told of each when it is complete."""
+    """The engine's responses as groups in the order of the requests, each with the `others` of its prompt behind;
+    `begin` is told of each when it is complete."""
     made: dict[int, Group] = {}
     done: list[dict[int, Completion]] = [{} for _ in requests]
     for number, index, completion in _stream(engine, requests):
@@ -100,6 +139,7 @@ def sampled(
         if len(done[number]) == requests[number].n:
             (task, occurrence), request = tasks[number], requests[number]
             rollouts = [rollout(task, request, done[number][i], occurrence, i) for i in range(request.n)]
+            rollouts += others[number] if others else ()
             made[number] = Group(task=task, members=tuple((one, None) for one in rollouts))
             begin(made[number])
     return [made[number] for number in range(len(requests))]

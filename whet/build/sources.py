@@ -1,0 +1,127 @@
+"""Prompts, engines and feedback → a source of groups, and of trees: what the online loop and an offline one with
+answers of the policy have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from whet.batch import TokenBatch, pack
+from whet.build import data, terms
+from whet.build.place import Place
+from whet.build.rewards import feedback
+from whet.losses import offline_loss
+from whet.models.policy import Decoder
+from whet.rollout.mixture import opponent_engine
+from whet.rollout.selection import selection
+from whet.rollout.torch_engine import TorchEngine, engine_of
+from whet.train.answers import TREES, Answers
+from whet.train.config import OfflineConfig, OnlineConfig, OpponentsConfig, SourceConfig
+from whet.train.record import answer_metrics, held_out_numbers, rollout_rows
+from whet.train.scores import HELD_OUT, Journaled
+from whet.train.source import Opponents, PolicySource, sample_groups
+from whet.train.step import Reference
+from whet.types import Group, Task
+
+Evaluate = Callable[[int], dict[str, float]]
+JUDGED_BESIDE = OpponentsConfig(count=1, sampler="reference")
+"""Whom held-out answers are compared with."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """A source that asks the policy, the tasks it asks, and how held-out ones are measured (None: there are none)."""
+
+    source: PolicySource
+    tasks: Sequence[Task]
+    evaluate: Evaluate | None
+
+
+def asking(
+    config: OnlineConfig | OfflineConfig,
+    how: OnlineConfig | SourceConfig,
+    policy: Decoder,
+    reference: Reference | None,
+    place: Place,
+) -> Asking:
+    """The prompts of `config.data`, sampled and judged as `how` says; `reference` answers where there are opponents."""
+    learned, held = data.tasks(config.data, policy, place.objects, place.note, held=config.eval.data)
+    engine, renderer = engine_of(policy, how.sampling, max_length=config.data.max_length)
+    reward = feedback(how, place.objects, seed=config.seed, budget=config.token_budget, policy=policy)
+    reward.check(learned)
+    reward.check(held)
+    given = how.opponents if isinstance(how, SourceConfig) else None
+    source = PolicySource(
+        tasks=learned,
+        render=renderer.prompt,
+        engine=engine,
+        reward=lambda step: Journaled(reward=replace(reward, needed=True), journal=place.run.journal, step=step),
+        prompts=how.prompts,
+        group=how.group,
+        seed=config.seed,
+        overlap=how.overlap,
+        opponents=None if given is None else opponents(given, engine, reference),
+    )
+    asked = config.eval.data or config.data
+    examiner, _ = engine_of(policy, how.sampling, max_length=asked.max_length)
+    beside = None if how.prefer is None or not held else opponents(JUDGED_BESIDE, examiner, reference)
+
+    def evaluate(step: int) -> dict[str, float]:
+        chosen = [(task, 0) for task in held[: config.eval.rows]]
+        judge = Journaled(reward=reward, journal=place.run.journal, step=step, kind=HELD_OUT)
+        noise: dict[str, Any] = {"seed": config.seed, "step": 0, "stream": "eval"}
+        groups = sample_groups(
+            examiner, renderer.prompt, judge, chosen, n=1, overlap=how.overlap, opponents=beside, **noise
+        )
+        return held_out_numbers(groups, compared=beside is not None)
+
+    return Asking(source=source, tasks=learned, evaluate=evaluate if held else None)
+
+
+def opponents(config: OpponentsConfig, engine: TorchEngine, reference: Reference | None) -> Opponents:
+    """Another model's answers, drawn as the policy's are."""
+    assert reference is not None, "the configuration was checked"
+    made = opponent_engine(
+        engine,
+        reference.model,
+        adapter_off=reference.adapter_off,
+        mix=config.mix if config.sampler == "mixture" else None,
+    )
+    return Opponents(engine=made, count=config.count, sampler=config.sampler)
+
+
+def answers(
+    config: OfflineConfig, how: SourceConfig, policy: Decoder, reference: Reference | None, place: Place
+) -> tuple[Answers, Asking]:
+    """The policy's own answers as trees for the losses of `config`."""
+    asked = asking(config, how, policy, reference, place)
+    choices = [config.loss, *(plus.loss for plus in config.plus)]
+    grow = partial(
+        TREES[offline_loss.shelf_of(config.loss.name).kind],
+        select=selection.bind(how.select.name, **how.select.options),
+        reads=terms.reads(choices, offline_loss.shelves),
+    )
+    record, nothing = recorder(place, policy), pack([])
+    made = Answers(
+        groups=asked.source,
+        grow=grow,
+        seed=config.seed,
+        watch=partial(answer_metrics, truncates=how.sampling.truncates),
+        record=lambda step, groups: record(step, groups, nothing),
+    )
+    return made, asked
+
+
+def recorder(place: Place, policy: Decoder) -> Callable[[int, Sequence[Group], TokenBatch], list[dict[str, Any]]]:
+    """Every rollout of a step as a row of this run."""
+    name, stage = place.run.path.parent.parent.name, place.run.path.name
+
+    def decode(ids: tuple[int, ...]) -> str:
+        return policy.tokenizer.decode(list(ids), skip_special_tokens=False)
+
+    def record(step: int, groups: Sequence[Group], batch: TokenBatch) -> list[dict[str, Any]]:
+        return rollout_rows(groups, batch, step=step, run=name, stage=stage, decode=decode)
+
+    return record
