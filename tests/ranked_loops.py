@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,17 @@ from whet.advantages import advantage
 from whet.build.terms import kl_cost, likelihood, loss_terms, online_terms
 from whet.data.config import DataConfig
 from whet.data.order import Cursor
+from whet.data.reads import Reads
 from whet.losses import offline_loss, reward_loss, step_loss
 from whet.metrics import Metric, values
 from whet.models.config import ModelConfig
 from whet.registry import Choice
 from whet.rewards.config import RewardConfig
 from whet.rollout.config import SamplingConfig
+from whet.rollout.selection import selection
 from whet.rollout.torch_engine import TorchEngine
 from whet.rundir import RunDir
+from whet.train.answers import Answers, pair_tree
 from whet.train.checkpoint import Identity
 from whet.train.config import CheckpointConfig, CriticConfig, EvalConfig, KLConfig, OnlineConfig, OptimConfig
 from whet.train.learner import Learner
@@ -142,6 +146,37 @@ def _online(**fields: Any) -> Callable[..., Any]:
     return made
 
 
+def _answers() -> tuple[dict[str, Learner], Callable[..., None]]:
+    """DPO on answers of the policy: every rank samples and compares the whole step and learns from its own trees."""
+    prompts = [tiny.prompt(random.Random(seed)) for seed in range(7)]
+
+    async def reward(groups: Sequence[Group]) -> list[Group]:
+        return [g.scored([Score(value=sum(r.response) / 20) for r in g.rollouts]) for g in groups]
+
+    def run(session: Any, learners: Mapping[str, Learner], ranks: Ranks) -> None:
+        sampling = SamplingConfig(max_new_tokens=4, slots=8)
+        groups = PolicySource(
+            tasks=[Task(id=str(i), messages=()) for i in range(len(prompts))],
+            render=lambda task: prompts[int(task.id)],
+            engine=TorchEngine(learners["policy"].model, sampling, (0,)),
+            reward=lambda step: reward,
+            prompts=3,
+            group=3,
+            seed=0,
+        )
+        source = Answers(
+            groups=groups,
+            grow=partial(pair_tree, select=selection.bind("all_pairs"), reads=Reads()),
+            seed=0,
+            watch=lambda groups, trees: {},
+            record=lambda step, groups: [],
+        )
+        known = OfflineReference(model=reference(), budget=BUDGET)
+        offline(session, learners["policy"], source, reference=known, steps=STEPS, budget=BUDGET, ranks=ranks)
+
+    return {"policy": learner_of(named("dpo"))}, run
+
+
 LOOPS: Mapping[str, Callable[[], Callable[..., Any]]] = {
     "supervised": lambda: _fixed(
         supervised,
@@ -163,6 +198,7 @@ LOOPS: Mapping[str, Callable[[], Callable[..., Any]]] = {
     "beta_dpo": lambda: _fixed(offline, named("beta_dpo"), tiny.pair_trees(), reference=known()),
     "beta_dpo_of_one": lambda: _fixed(offline, named("beta_dpo"), tiny.pair_trees(), batch=1, reference=known()),
     "process_of_one": lambda: _fixed(reward_model, named("process"), tiny.label_trees(), batch=1),
+    "answers": lambda: _answers,
     "grpo": lambda: _online(kl=KLConfig(coef=0.1), entropy=0.01),
     "ppo": lambda: _online(
         kl=KLConfig(coef=0.1, estimator=Choice("k1"), place="reward"),

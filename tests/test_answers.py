@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -12,20 +14,26 @@ import pytest
 import tiny
 import torch
 from engine_models import ask
-from loop_cases import CASES, forgotten, save_tiny_model
+from loop_cases import CASES, Case, drive, forgotten, save_tiny_model
 from test_prefer import game, said
 
 from whet.batch import pack
 from whet.build.loops import prepare
+from whet.build.rewards import build_prefer, build_rewards
 from whet.build.terms import loss_terms
 from whet.data.reads import SAMPLED, Reads
 from whet.errors import ModelError
 from whet.losses import offline_loss
+from whet.models.config import LoraConfig, ModelConfig
+from whet.models.io import load_policy, load_reward, save
+from whet.models.lora import add_adapter
 from whet.models.policy import Decoder
 from whet.registry import Choice
+from whet.rewards.config import PreferConfig, RewardConfig
 from whet.rewards.prefer import Judge, WinRates
 from whet.rewards.waiting import finished
 from whet.rollout.config import SamplingConfig
+from whet.rollout.feedback import value
 from whet.rollout.mixture import MixtureEngine, ReferenceEngine
 from whet.rollout.selection import selection
 from whet.rollout.selection.example import of_rewards
@@ -171,6 +179,26 @@ def test_between_policy_and_reference(engines: tuple[TorchEngine, Decoder]) -> N
     assert [one.tokens for one in plain[0]] == [one.tokens for one in theirs.sample([request])[0]]
 
 
+def test_a_reference_without_the_adapter(engines: tuple[TorchEngine, Decoder]) -> None:
+    """Opponents of a policy with an adapter are the policy as it was before; the adapter is on again afterwards."""
+    base, policy = tiny.decoder(0, dtype=torch.float32), tiny.decoder(0, dtype=torch.float32)
+    add_adapter(policy, LoraConfig(rank=2, targets=("q_proj", "down_proj")), seed=1)
+    with torch.no_grad():
+        for name, weight in policy.hf.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(std=0.5)
+    sampling = SamplingConfig(max_new_tokens=4, temperature=0.7)
+    own, plain = (TorchEngine(model, sampling, (5, 6), vocabulary=20) for model in (policy, base))
+    request = ask((1, 2, 3), "t", n=8)
+    moved = own.sample([request])
+    theirs = ReferenceEngine(own, adapter_off=True).sample([request])
+    assert theirs == plain.sample([request]) and theirs != moved and own.sample([request]) == moved
+    with torch.no_grad():
+        one = MixtureEngine(own, policy, mix=0.5, adapter_off=True).scores([(1, 2, 3)])
+        two = MixtureEngine(own, base, mix=0.5, adapter_off=False).scores([(1, 2, 3)])
+    torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-5)
+
+
 def test_a_group_with_opponents(engines: tuple[TorchEngine, Decoder]) -> None:
     """The policy's own draws are those it has without opponents; the others stand behind, with noise of their own."""
     policy, _ = engines
@@ -197,6 +225,38 @@ def test_a_group_with_opponents(engines: tuple[TorchEngine, Decoder]) -> None:
         assert [r.sampler for r in other.rollouts] == ["policy"] * 3 + ["reference"] * 2
         assert [r.tokens for r in other.rollouts[3:]] != [r.tokens for r in one.rollouts[:2]]
         assert all(score is not None for score in other.scores)
+
+
+# --------------------------------------------------------------------------------------------------------- whole runs
+
+
+def test_steps_without_a_pair_are_skipped_and_counted(tmp_path: Path) -> None:
+    save_tiny_model(tmp_path / "model")
+    case = CASES["answers"](tmp_path / "model")
+    config = case.config.model_copy(update={"steps": 2})
+    level = Case(config=config, objects={**case.objects, "code:longer": lambda task, a, b: 0.5})
+    drive(level, tmp_path / "run")
+    rows = [json.loads(line) for line in (tmp_path / "run/stages/01-loop/metrics.jsonl").read_text().splitlines()]
+    for row in rows:
+        assert (row["skipped"], row["pairs"], row["groups_without_difference"]) == (1.0, 0.0, 3.0)
+        assert "policy/lr" not in row and row["unscorable"] == 0 and row["reward/mean"] == 0.5
+
+
+def test_a_reward_model_prefers_by_the_difference_of_its_scores(tmp_path: Path) -> None:
+    """Built from its folder: σ of what `ModelReward` says of the same sampled tokens."""
+    save_tiny_model(tmp_path / "model")
+    save(load_reward(ModelConfig(path=str(tmp_path / "model")), seed=3), tmp_path / "judge")
+    policy = load_policy(ModelConfig(path=str(tmp_path / "model")), seed=0)
+    told = {"seed": 0, "budget": 500, "policy": policy}
+    name = f"model:{tmp_path / 'judge'}"
+    prefer = build_prefer(PreferConfig(function=name), {}, **told)
+    reward = build_rewards([RewardConfig(function=name)], {}, **told)
+    group = said("rock", "paper", "scissors")
+    compared, scored = finished(prefer([group]))[0], finished(reward([group]))[0]
+    for i, j in ((0, 1), (1, 2), (2, 0)):
+        mine = compared.scores[i]
+        apart = value(scored, i) - value(scored, j)
+        assert mine is not None and mine.against[j] == pytest.approx(1 / (1 + math.exp(-apart))) and apart != 0
 
 
 # --------------------------------------------------------------------------------------------------- moving reference
