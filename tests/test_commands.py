@@ -26,7 +26,7 @@ from whet.recipes.stage import Stage, Stages
 from whet.rundir import RunDir
 from whet.train.config import OfflineConfig, SupervisedConfig
 
-HELP = ("run", "quickstart", "list", "explain", "recipe", "chat", "report", "eval")
+HELP = ("run", "quickstart", "list", "explain", "recipe", "chat", "report", "eval", "audit")
 
 SCORE = """
 def score(completions, **columns):

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from loop_cases import CASES, Case, drive, save_tiny_model
 
+from whet.audit import AuditConfig, print_audit
 from whet.config import Config, Loaded
 from whet.data.config import DataConfig
 from whet.launch import _job
@@ -79,6 +80,8 @@ def work(place: Path) -> None:
     data = DataConfig(path=str(place / "train.jsonl"))
     settings = MeasureConfig(data=data, reward=f"{score}:score", k=1, n=2, max_new_tokens=3, out=str(place / "out"))
     print_measured(str(model), settings)
+    looked = AuditConfig(data=data, eval=data, model=str(model), out=str(place / "audit.html"))
+    print_audit(looked, command="whet audit")
     stage = Stage(name="make", config=MakeConfig(function="commands:make", arguments={"slow": False}))
     made = Plan(name="make", params=Loaded(value=Config(), origins={}), generate=lambda: iter([stage]))  # type: ignore
     with RunDir.create(place / "made", {}, origins={}, environment={}) as run:

@@ -20,7 +20,7 @@ COMMANDS = [
         [*name, "--help"]
         for name in ([], ["run"], ["list"], ["explain"], ["recipe"], ["recipe", "show"], ["quickstart"])
     ),
-    *([name, "--help"] for name in ("chat", "report", "eval")),
+    *([name, "--help"] for name in ("chat", "report", "eval", "audit")),
 ]
 ERRORS = [
     ["run", "grop"],
@@ -70,7 +70,13 @@ def test_configuration_errors_import_no_torch_and_say_what_to_do() -> None:
     assert "Traceback" not in said
 
 
-@pytest.mark.parametrize("module", ["whet", "whet.cli", "whet.catalogue", "whet.plan", "whet.launch", "whet.measure"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        *("whet", "whet.cli", "whet.catalogue", "whet.plan", "whet.launch", "whet.measure"),
+        *("whet.audit", "whet.data.audit", "whet.report.audit"),
+    ],
+)
 def test_importing_imports_no_torch(module: str) -> None:
     program = f"import sys, {module}; assert not {{'torch', 'transformers'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -224,6 +224,34 @@ def eval_command(
     measure_command(model, settings)
 
 
+@app.command()
+def audit(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="A file, a folder, a hub name, or a lab world.")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE…", help="Options of the dataset, and the keys above.")
+    ] = None,
+) -> None:
+    """Look at a dataset before anything learns from it: columns, repeats, contradictions, biases, truncation, template.
+
+    Examples:
+
+        whet audit pairs.jsonl
+        whet audit pairs.jsonl eval=test.jsonl model=Qwen/Qwen2.5-1.5B-Instruct out=audit.html
+        whet audit owner/name split=train max_rows=5000 overlong=keep_end
+
+    Keys, beside a dataset's own (`split`, `max_rows`, `max_length`, `overlong`, `prefix` …):
+
+    - `model`: its tokenizer, chat template and context show truncation and template problems
+    - `eval`: a second dataset; prompts that stand in both are counted (or `holdout=0.05`)
+    - `out`: also write a page to this file
+
+    What is marked with ! is worth a look; the exit code is 0 all the same.
+    """
+    from whet.audit import audit_command
+
+    audit_command(data, settings or [])
+
+
 def main() -> None:
     """Run the command; an error of the user's is one sentence on stderr and an exit code, never a traceback."""
     from whet.launch import refuse_many_processes

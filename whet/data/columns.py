@@ -4,6 +4,7 @@
 |---------------|----------------------------------------------------------------------------------------|
 | preference    | chosen, rejected; prompt (or conversations, messages) beside them, or shared beginning |
 | ranking       | prompt, responses, and scores (higher is better) or ranks (1 is best)                  |
+| ranking       | prompt or instruction, output_1, output_2, preference: 1 the first, 2 the second       |
 | steps         | prompt, completions, labels: the steps of one solution with a label each               |
 | label         | prompt, completion, label; or messages, label; or text, label                          |
 | rating        | prompt, completion, rating (or score, reward)                                          |
@@ -176,6 +177,20 @@ def read_ranking(columns: Columns) -> Example:
     )
 
 
+def read_compared(columns: Columns) -> Example:
+    """Two answers and a number from 1 (the first is better) to 2 (the second is); 1.5 is a tie."""
+    by = as_number(_present(columns, "preference"), "preference")
+    if not 1 <= by <= 2:
+        raise RowFault(f"has {by:g} in 'preference'; it is between 1 (output_1 is better) and 2 (output_2 is)")
+    name = "prompt" if columns.get("prompt") is not None else "instruction"
+    prompt = _present(columns, name)
+    both = [_present(columns, output) for output in ("output_1", "output_2")]
+    answers = tuple(_closed(_turns(output, "output", assistant), "output") for output in both)
+    form = "chat" if "chat" in (_form(prompt), *map(_form, both)) else "plain"
+    turns = _open(_turns(prompt, name, user), column=name)
+    return _prompted("ranking", turns, columns, form=form, answers=answers, numbers=(2 - by, by - 1))
+
+
 def read_label(columns: Columns) -> Example:
     """One answer with a label (1 or true is desirable), given as prompt and completion, as messages or as text."""
     number = (as_number(columns.get("label"), "label"),)
@@ -245,6 +260,9 @@ def read_steps(columns: Columns) -> Example:
     )
 
 
+ANSWERED = "ends with the assistant's turn"
+"""What is said of a prompt that is answered already."""
+
 _PROMPTS = ("prompt", "conversations", "messages")
 _RATINGS = ("rating", "score", "reward")
 _SHARES = ("win_rate", "from_reference")
@@ -254,6 +272,7 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout(kind="preference", required=("chosen", "rejected"), read=read_preference),
     Layout(kind="ranking", required=("prompt", "responses", "scores"), read=read_ranking),
     Layout(kind="ranking", required=("prompt", "responses", "ranks"), read=read_ranking),
+    Layout(kind="ranking", required=("output_1", "output_2", "preference"), read=read_compared),
     Layout(kind="steps", required=("prompt", "completions", "labels"), read=read_steps),
     Layout(kind="label", required=("prompt", "completion", "label"), read=read_label),
     Layout(kind="label", required=("messages", "label"), read=read_label),
@@ -359,7 +378,7 @@ def _conversation(columns: Columns) -> Turns:
 
 def _open(turns: Turns, *, column: str = "prompt") -> Turns:
     if turns[-1]["role"] == "assistant":
-        raise RowFault(f"has a {column!r} that ends with the assistant's turn, so there is nothing to answer")
+        raise RowFault(f"has a {column!r} that {ANSWERED}, so there is nothing to answer")
     return turns
 
 

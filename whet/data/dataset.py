@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from whet.data.columns import Detected, Layout, answer_numbers, as_number, columns_of, detect, misspelt
 from whet.data.config import DataConfig
@@ -58,6 +59,12 @@ def tasks(rows: Rows, *, config: DataConfig, renderer: Renderer | None = None) -
         return _fitting(renderer, task, example, intake)
 
     return _read(rows, config, _ASKED, "prompts", make)
+
+
+def examples_of(rows: Rows, *, config: DataConfig) -> tuple[list[Example], Report]:
+    """Rows of any kind as what they mean, before any tokenizer, however many are bad: to look at, not to learn from."""
+    lifted = config.model_copy(update={"max_bad_rows": sys.maxsize // 2})
+    return _read(rows, lifted, get_args(Kind), "examples", lambda example, intake: [example])
 
 
 def demonstrations(rows: Rows, renderer: Renderer, *, config: DataConfig) -> tuple[list[Rollout], Report]:

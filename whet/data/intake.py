@@ -103,7 +103,8 @@ class Intake:
                 )
                 raise DataError(f"{share}: {self._advice(name)}, or raise data.{name}_limit")
         if not kept:
-            raise DataError(f"no row is left of {self.read} read" if self.read else "the dataset has no rows")
+            why = f" (first: {self.refused[0]})" if self.refused else ""
+            raise DataError(f"no row is left of {self.read} read{why}" if self.read else "the dataset has no rows")
         return Report(
             detected=detected,
             read=self.read,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from whet.data.render import Renderer
 from whet.errors import ModelError
+from whet.models.place import base_of, model_of
 
 if TYPE_CHECKING:
     from whet.models.policy import Decoder
@@ -109,6 +110,23 @@ def context_length(config: Any) -> int | None:
 def renderer_of(decoder: Decoder) -> Renderer:
     """How this model's conversations become tokens."""
     return Renderer(decoder.tokenizer, stop_ids=decoder.stop_ids, context=context_length(decoder.config))
+
+
+def renderer_at(path: str) -> Renderer:
+    """The same of a model's folder or hub name, without its weights."""
+    from transformers import AutoConfig, GenerationConfig
+
+    base = base_of(model_of(path))
+    tokenizer = load_tokenizer(model_of(path))
+    try:
+        generation = GenerationConfig.from_pretrained(base)
+    except OSError:
+        generation = None  # a model need not have one
+    try:
+        config = AutoConfig.from_pretrained(base)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"the configuration of {path} cannot be read ({first_line(error)})") from error
+    return Renderer(tokenizer, stop_ids=require_stop(tokenizer, generation, path), context=context_length(config))
 
 
 def first_line(error: Exception) -> str:

@@ -63,8 +63,8 @@ def render(story: Story) -> str:
     rows = [*story.samples, *story.rollouts]
     return _template().render(
         story=story,
-        style=Markup(_asset("report.css")),
-        script=Markup(_asset("report.js")),
+        style=Markup(asset("report.css")),
+        script=Markup(asset("report.js")),
         headline=headline(story.table) if story.table else None,
         rows=table_rows(story.table) if story.table else [],
         stages=[(stage, figures(stage.metrics, stage.evals), last_measured(stage.evals)) for stage in story.stages],
@@ -84,10 +84,11 @@ def render(story: Story) -> str:
 @functools.cache
 def _template() -> Any:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(_asset("report.html.j2"))
+    return environment.from_string(asset("report.html.j2"))
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """A file of the page's own: template, style or script."""
     return (files("whet.report") / "page" / name).read_text(encoding="utf-8")
 
 
