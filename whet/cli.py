@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -254,6 +255,9 @@ def audit(
 
 def main() -> None:
     """Run the command; an error of the user's is one sentence on stderr and an exit code, never a traceback."""
+    # the kernels that torch keeps for every number of rows it has met lie between large buffers that come and go: with
+    # its default of 1,024 a process on ragged data grows by gigabytes; read when torch is loaded, which it is not yet
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     from whet.launch import refuse_many_processes
 
     try:
