@@ -12,6 +12,8 @@ import pytest
 from loop_cases import CASES, Case, drive, save_tiny_model
 
 from whet.audit import AuditConfig, print_audit
+from whet.build.round_config import RoundConfig
+from whet.build.rounds import sample_pairs
 from whet.config import Config, Loaded
 from whet.data.config import DataConfig
 from whet.launch import _job
@@ -20,9 +22,10 @@ from whet.models.config import ModelConfig
 from whet.plan import Plan
 from whet.recipes.stage import MakeConfig, Stage
 from whet.registry import Choice
+from whet.rewards.config import RewardConfig
 from whet.rollout.config import SamplingConfig
 from whet.rundir import RunDir
-from whet.train.config import CriticConfig, OnlineConfig, PlusConfig
+from whet.train.config import CriticConfig, OnlineConfig, PlusConfig, SourceConfig
 
 NO_READERS = ("config", "annotations", "plan", "traces", "catalogue", "build.check", "build.idle")
 """Modules that lay options over one another, print or check them; so do all modules of options, `whet.*.config`."""
@@ -86,6 +89,17 @@ def work(place: Path) -> None:
     made = Plan(name="make", params=Loaded(value=Config(), origins={}), generate=lambda: iter([stage]))  # type: ignore
     with RunDir.create(place / "made", {}, origins={}, environment={}) as run:
         _job(run, stage, made, live=None, interrupts=None, objects={}).work()
+    scored = SourceConfig(prompts=4, group=2, sampling=cut, rewards=(RewardConfig(function="code:size"),))
+    asked = RoundConfig(model=reference, data=data, source=scored)
+    given = {"live": Telling(), "objects": {"code:size": lambda completions: [len(c) for c in completions]}}
+    sample_pairs(place, **given, **asked.model_dump(mode="json"))
+
+
+class Telling:
+    """A display of nothing."""
+
+    def say(self, text: str) -> None:
+        assert text
 
 
 def options(kind: type[Config] = Config) -> set[type[Config]]:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from test_preference_tables import TABLES
 from test_real_input import SMALL
+from test_rounds import ROUNDS
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 import whet
@@ -87,7 +88,7 @@ def moved(folder: Path) -> bool:
 def test_every_recipe_is_run_by_a_test() -> None:
     """Here the one-loop recipes, elsewhere the quickstart, those on real input, tables, and every loss by its name."""
     elsewhere = {*SMALL, *TABLES, "quickstart", "quickstart_control", "offline"}
-    assert set(recipe.names()) == {*FROM_FILE, *ONLINE, *COMPARED, *elsewhere}
+    assert set(recipe.names()) == {*FROM_FILE, *ONLINE, *COMPARED, *ROUNDS, *elsewhere}
 
 
 @pytest.mark.parametrize("name", FROM_FILE)

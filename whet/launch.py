@@ -6,6 +6,7 @@ Importing this imports no torch; running does.
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import os
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whet.build.check import check
+from whet.build.round_config import SAMPLE_PAIRS, check_round
 from whet.errors import ConfigError
 from whet.files import replace_file
 from whet.models.place import model_of
@@ -115,6 +117,8 @@ def execute(
     for stage, loaded in made.preview():
         if not isinstance(stage.config, MakeConfig):
             check(loaded.value, objects or {})
+        elif loaded.value.function == SAMPLE_PAIRS:
+            check_round(loaded.value.arguments, objects or {})
     from whet.build.loops import quiet_libraries, threads
     from whet.report.html import write_report
     from whet.report.live import Live
@@ -210,8 +214,10 @@ def _job(folder: RunDir, stage: Stage, made: Plan, *, live: Any, interrupts: Any
     if not isinstance(config, MakeConfig):
         return prepare(config, folder, watchers=[Watched(live, stage.name)], interrupts=interrupts, objects=objects)
     made_of: list[dict[str, Any]] = []
-    function = partial(_function(config.function), folder.path, live=live, **config.arguments)
-    return Job(work=lambda: made_of.append(function()), finish=made_of.pop)
+    function = _function(config.function)
+    given = {"objects": objects} if "objects" in inspect.signature(function).parameters else {}
+    work = partial(function, folder.path, live=live, **given, **config.arguments)
+    return Job(work=lambda: made_of.append(work()), finish=made_of.pop)
 
 
 def _spent(folder: RunDir) -> float:

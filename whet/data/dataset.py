@@ -19,7 +19,7 @@ from whet.data.config import DataConfig
 from whet.data.example import Example, Kind
 from whet.data.fit import Fitted, fit, tails
 from whet.data.intake import Intake, Report
-from whet.data.messages import user
+from whet.data.messages import assistant, user
 from whet.data.reads import LABELLED, NUMBERLESS, Reads
 from whet.data.render import Renderer, plain_prompt
 from whet.data.rows import Row, RowFault
@@ -43,6 +43,7 @@ _ASKED: tuple[Kind, ...] = (
     "rating",
     "steps",
 )
+_TAUGHT: tuple[Kind, ...] = ("demonstration", "messages", "question", "preference", "rating")
 _SHOWN: tuple[Kind, ...] = ("demonstration", "messages", "question", "text", "preference", "rating")
 
 
@@ -78,6 +79,23 @@ def demonstrations(rows: Rows, renderer: Renderer, *, config: DataConfig) -> tup
         return list(fitted.rollouts) if _settle(fitted, example, intake, renderer) else []
 
     return _read(rows, config, _SHOWN, "demonstrations", make)
+
+
+def taught(rows: Rows, renderer: Renderer, *, config: DataConfig) -> tuple[list[tuple[Task, Rollout]], Report]:
+    """What is asked last in each row, and the data's own answer to it. Of a preference the chosen one is taken."""
+
+    def make(example: Example, intake: Intake) -> list[tuple[Task, Rollout]]:
+        if not example.answers:
+            raise RowFault("has no answer of its own")
+        task = _task(example, chats=renderer.chats)
+        text = example.answers[0][-1]["content"]
+        one = replace(example, prompt=example.prompt or _asked(example), answers=(assistant(text),))
+        fitted = fit(one, renderer, config)
+        if not _settle(fitted, example, intake, renderer):
+            return []
+        return [(task, replace(fitted.rollouts[0], text=text))]
+
+    return _read(rows, config, _TAUGHT, "prompts with answers", make)
 
 
 def rankings(
@@ -215,8 +233,7 @@ def _example(row: Row, layout: Layout, config: DataConfig, intake: Intake) -> Ex
     """The row's meaning with its id; repeated ids are faults, repeated contents are counted."""
     if row.fault:
         raise RowFault(row.fault)
-    given = row.columns.get("id")
-    name = str(given) if isinstance(given, str | int) and not isinstance(given, bool) else row.where
+    name = name_of(row)
     example = layout.read(row.columns)
     if name in intake.ids:
         raise RowFault(f"has the id {name!r}, which {intake.ids[name]} has already")
@@ -225,6 +242,12 @@ def _example(row: Row, layout: Layout, config: DataConfig, intake: Intake) -> Ex
     intake.count("duplicates", int(hash(example.content) in intake.seen))
     intake.seen.setdefault(hash(example.content), row.where)
     return replace(_with_system(example, config.system), id=name, where=row.where)
+
+
+def name_of(row: Row) -> str:
+    """A row's own id, or its place."""
+    given = row.columns.get("id")
+    return str(given) if isinstance(given, str | int) and not isinstance(given, bool) else row.where
 
 
 def _with_system(example: Example, system: str | None) -> Example:
