@@ -12,7 +12,18 @@ from whet.cli import app
 from whet.costs import cost, is_priced
 
 HERE = Path(__file__).parent
-COMMANDS = ([], ["run"], ["quickstart"], ["list"], ["explain"], ["recipe", "show"], ["eval"], ["audit"], ["chat"], ["report"])
+COMMANDS = (
+    [],
+    ["run"],
+    ["quickstart"],
+    ["list"],
+    ["explain"],
+    ["recipe", "show"],
+    ["eval"],
+    ["audit"],
+    ["chat"],
+    ["report"],
+)
 
 
 def methods() -> str:

@@ -258,8 +258,8 @@ def test_the_command_prints_a_table_and_writes_a_page(whet: Whet, width: int) ->
     said = whet("audit", "bad.jsonl", "eval=pairs.jsonl", "model=lab:base", "out=audit.html", width=width)
     assert said.code == 0 and max(map(len, said.out.splitlines())) <= width
     words = " ".join(said.out.split())
-    assert (
-        width < 100 or ("! malformed or empty rows 1" in words and "15, 14 understood" in words and "12 of 12" in words)
+    assert width < 100 or (
+        "! malformed or empty rows 1" in words and "15, 14 understood" in words and "12 of 12" in words
     )
     page = Path("audit.html").read_text()
     for text in ("malformed or empty rows", "bad.jsonl:14 has an empty", "12 of 12 to evaluate", "the better answer"):

@@ -7,6 +7,7 @@ another value of one parameter; what changes follows from it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -32,17 +33,21 @@ def leaves_of(config: BaseModel) -> dict[str, Any]:
 def traced(
     unroll: Callable[[Params], Iterable[Stage]], params: Params, sources: Mapping[str, str]
 ) -> dict[str, dict[str, str]]:
-    """stage → key → "ORIGIN (PARAMETER)" for every value that another value of a given parameter would change."""
+    """stage → key → "ORIGIN (PARAMETER)" for every value that another value of a given parameter would change.
+
+    A stage that another value gives another name is the one in its place.
+    """
     before = {stage.name: leaves_of(stage.config) for stage in unroll(params)}
     found: dict[str, dict[str, str]] = {name: {} for name in before}
     for name, origin in sources.items():
         other = _another(params, name)
-        for stage in _stages(unroll, other) if other is not None else ():
+        for place, stage in enumerate(_stages(unroll, other) if other is not None else ()):
+            mine = stage.name if stage.name in before else next(islice(before, place, None), None)
             after = leaves_of(stage.config)
-            for key, value in before.get(stage.name, {}).items():
+            for key, value in before.get(mine or "", {}).items():
                 if key not in after or after[key] != value:
-                    both = (found[stage.name].get(key), f"{origin} ({name})")
-                    found[stage.name][key] = ", ".join(text for text in both if text)
+                    both = (found[mine or ""].get(key), f"{origin} ({name})")
+                    found[mine or ""][key] = ", ".join(text for text in both if text)
     return found
 
 
