@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 
 from typer.testing import CliRunner
 
-from whet.catalogue import shelves, worlds
+from whet.catalogue import explained, shelves, worlds
 from whet.cli import app
 from whet.costs import cost, is_priced
 
@@ -31,7 +30,9 @@ def methods() -> str:
     lines = [
         "# Methods",
         "",
-        "Made from the shelves by `python docs/generate.py`; `whet explain NAME` prints the same.",
+        "Made from the shelves by `python docs/generate.py`; `whet explain NAME` prints the same. What the numbers of",
+        "preference learning mean, how its methods fail, and where papers and public code disagree: "
+        "[preferences.md](preferences.md).",
         "",
     ]
     for shelf in shelves():
@@ -50,7 +51,8 @@ def methods() -> str:
     lines += ["", "# Pages", ""]
     for shelf in shelves()[1:]:
         for entry in shelf.entries():
-            lines += [f"## {entry.name} ({shelf.kind})", "", "```text", inspect.cleandoc(entry.page), "```", ""]
+            page = explained(shelf, entry, width=120).partition("\n\n")[2]
+            lines += [f"## {entry.name} ({shelf.kind})", "", "```text", page, "```", ""]
     return "\n".join(lines)
 
 

@@ -15,6 +15,7 @@ import pytest
 import whet
 from whet.catalogue import shelves
 from whet.cli import app
+from whet.losses import offline_loss
 from whet.measure import MeasureConfig
 from whet.plan import plan
 from whet.recipes import recipe
@@ -168,3 +169,33 @@ def test_the_readme_reward_function_is_the_signature() -> None:
     space: dict[str, object] = {}
     exec(snippet("def score"), space)
     assert space["score"](["q", "q"], ["it is 4", "5"], ["4", "4"]) == [1.0, 0.0]  # type: ignore[operator]
+
+
+# -------------------------------------------------------------------------------------------- papers and public code
+
+
+def reproductions() -> list[tuple[str, str]]:
+    """(the method of a row, an option setting in its last column) of the table of papers and public code."""
+    table = (ROOT / "docs" / "preferences.md").read_text().partition("## Papers and public code")[2]
+    rows = [line.split(" | ") for line in table.splitlines() if line.startswith("| `")]
+    assert len(rows) > 15 and all(len(row) == 4 for row in rows)
+    return [(row[0].strip("| `"), code) for row in rows for code in re.findall(r"`(\w+ [^`]*=[^`]*)`", row[3])]
+
+
+@pytest.mark.parametrize(("method", "code"), reproductions(), ids=str)
+def test_options_that_reproduce_public_code_exist(method: str, code: str) -> None:
+    name, *options = shlex.split(code)
+    config = plan("offline", [f"loss={name}", *(f"loss.{option}" for option in options), "model=m", "data=d"])
+    assert config.preview()[0][1].value.loss.name == name
+    assert method in {*offline_names(), "mpo"}
+
+
+def test_every_method_that_the_page_names_is_one() -> None:
+    known = {*offline_names(), *recipe.names(), "nll"}
+    text = (ROOT / "docs" / "preferences.md").read_text()
+    shown = re.findall(r"`(\w+_(?:dpo|po|pair|hf|unpaired|norm|hinge)|[a-z]{2,6}po|ipo|kto|nll)`", text)
+    assert len(shown) > 20 and set(shown) <= known, set(shown) - known
+
+
+def offline_names() -> set[str]:
+    return {name for shelf in offline_loss.shelves for name in shelf.names()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -208,3 +209,28 @@ def test_at_most_five_frames_of_whet_inside_the_loss(tmp_path: Path, monkeypatch
     monkeypatch.setattr(sys, "argv", ["whet", *command, "max_new_tokens=4", "--out", str(tmp_path / "run")])
     main()
     assert seen and len(seen[0]) + 1 <= 5, seen[0]
+
+
+def test_mixed_preference_optimisation_is_the_sum_that_it_says(data: dict[str, Path], tmp_path: Path) -> None:
+    """At the reference: 0.8 log 2 + 0.2 · 2 log 2 + the likelihood."""
+    keys: dict[str, Any] = {"data.holdout": 0}
+    run = whet.run("mpo", model="lab:base", data=data["mpo"], steps=1, out=tmp_path / "run", **keys)
+    (row,) = run.rows("metrics")
+    assert row["loss/dpo"] == pytest.approx(math.log(2), abs=1e-5)
+    assert row["loss/bco_pair"] == pytest.approx(2 * math.log(2), abs=1e-5)
+    total = 0.8 * row["loss/dpo"] + 0.2 * row["loss/bco_pair"] + row["loss/nll"]
+    assert row["policy/loss"] == pytest.approx(total, rel=1e-5) and row["loss/nll"] > 0
+
+
+def test_steps_so_far_have_no_gradient_of_their_own(data: dict[str, Path], tmp_path: Path) -> None:
+    """Step-DPO's loss is DPO's of the same answers behind a prompt that ends with the steps."""
+    rows = [json.loads(line) for line in data["step_dpo"].read_text().splitlines()]
+    plain = [{"prompt": "Q: ", "begun": "I add: ", "chosen": r["chosen"][0]["content"], "rejected": "0"} for r in rows]
+    joined = [{**row, "prompt": row["prompt"] + row["begun"]} for row in plain]
+    losses = []
+    for name, given, more in (("begun", plain, {"data.prefix": "begun"}), ("joined", joined, {})):
+        file = write(tmp_path / f"{name}.jsonl", given)
+        keys: dict[str, Any] = {"data.holdout": 0, "optim.lr": 1e-3, "optim.warmup": 0, **more}
+        run = whet.run("dpo", model="lab:base", data=file, steps=2, out=tmp_path / name, **keys)
+        losses.append([row["policy/loss"] for row in run.rows("metrics")])
+    assert losses[0] == losses[1]

@@ -106,6 +106,11 @@ def _comparable(found: Sequence[list[tuple[Shelf, Entry]]]) -> list[tuple[Shelf,
     return [next((one for one in each if one[0] is not recipe), each[0]) for each in found]
 
 
+def explained(shelf: Shelf, entry: Entry, *, width: int) -> str:
+    """All that is said of a member, in lines of so many letters: its page, options, declarations and cost."""
+    return "\n".join(_wrapped(line, width) for line in _member_text(shelf, entry).splitlines())
+
+
 def _wrapped(line: str, width: int) -> str:
     """A long line broken under its own beginning; a command is left whole, to be copied."""
     if len(line) <= width or line.lstrip().startswith(("whet ", ">>> ", "... ", "|")):
@@ -147,11 +152,30 @@ def _flowing(text: str) -> str:
 
 
 def _declared(key: str, value: Any) -> list[str]:
+    """A declaration in words; of one without words of its own, what stands behind the decorator."""
     if key == "breaks":
         return [f"does not hold: {law.replace('_', ' ')} ({why})" for law, why in value.items()]
-    if isinstance(value, dict):
-        return [f"{key}: {', '.join(f'{name} = {number}' for name, number in value.items())}"]
+    if key in ("columns", "answer_columns"):
+        of = "of each answer" if key == "answer_columns" else "of the row"
+        return [
+            f"reads the number {column!r} {of}" + ("" if option is True else f", unless {option} is 0 or false")
+            for column, option in value.items()
+        ]
+    if key == "beside":
+        return [f"beside it: {', '.join(f'{name} with weight {number:g}' for name, number in value.items())}"]
+    if isinstance(value, str | bool) and (key, value) in _SAID:
+        return [_SAID[key, value]]
     return [f"{key}: {', '.join(sorted(value)) if isinstance(value, set) else value}"]
+
+
+_SAID: Mapping[tuple[str, Any], str] = {
+    ("couples", "step"): "couples the answers of a step: none has a loss of its own",
+    ("carries", True): "carries numbers from step to step and into checkpoints",
+    ("labels", True): "reads the label of each answer: desirable or not",
+    ("labels", "undesirable"): "learns from the answers labelled undesirable",
+    ("mismatched", True): "reads every answer also behind a prompt that it does not answer",
+    ("sides", True): "needs answers rated above 0 and others to every prompt",
+}
 
 
 def _recipe_text(entry: Entry) -> str:
