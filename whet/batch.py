@@ -15,7 +15,7 @@ prompts before the same responses and still agree on what entry `n` means.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whet.together import by_key, components, joined
 from whet.transfer import ship
 from whet.types import Rollout
 
@@ -181,9 +182,9 @@ class TokenBatch:
         def cost(rows: list[int], besides: set[int]) -> int:
             return sum(size[s] for s in set().union(*(chains[row] for row in rows)) - besides)
 
-        for block in _joined(self.group.tolist(), self.unit.tolist()):
+        for block in joined(self.group.tolist(), self.unit.tolist()):
             whole = cost(block, set()) <= budget
-            for rows in [block] if whole else _by_key(block, self.unit.tolist()):
+            for rows in [block] if whole else by_key(block, self.unit.tolist()):
                 if not pieces or cost(rows, held) + sum(size[s] for s in held) > budget:
                     pieces.append([])
                     held = set()
@@ -209,22 +210,6 @@ def _renumber(keep: Tensor) -> Tensor:
 
 def _remap(new: Tensor, old: Tensor) -> Tensor:
     return torch.where(old >= 0, new[old.clamp(min=0)], old)
-
-
-def _by_key(rows: Sequence[int], key: Sequence[int]) -> list[list[int]]:
-    """Rows with equal keys together, in order of first appearance."""
-    out: dict[int, list[int]] = {}
-    for row in rows:
-        out.setdefault(key[row], []).append(row)
-    return list(out.values())
-
-
-def _joined(group: Sequence[int], unit: Sequence[int]) -> list[list[int]]:
-    """Rows of each group, groups joined where a unit spans two of them (KTO's mismatched pairs)."""
-    links = [(("group", g), ("unit", u)) for g, u in zip(group, unit, strict=True)]
-    names = {node: i for i, node in enumerate(dict.fromkeys(node for link in links for node in link))}
-    block = _components(len(names), [(names[a], names[b]) for a, b in links])
-    return _by_key(range(len(group)), [block[names[a]] for a, _ in links])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -332,7 +317,7 @@ class _Builder:
     def _columns(self, tree: Tree, first: int) -> None:
         rows = len(tree.rollouts)
         self.pairs += [(first + a, first + b) for a, b in tree.pairs]
-        units = list(tree.unit) if tree.unit is not None else _components(rows, tree.pairs)
+        units = list(tree.unit) if tree.unit is not None else components(rows, tree.pairs)
         self.unit += [self.units + u for u in units]
         self.units += max(units, default=-1) + 1
         for name, values in tree.response.items():
@@ -382,23 +367,3 @@ class _Builder:
             pair=numbers(self.pair, len(self.pairs), "pair"),
             label={"label": torch.tensor(self.label, dtype=torch.float32)},
         )
-
-
-def _components(count: int, links: Iterable[tuple[int, int]]) -> list[int]:
-    """The component of each of `count` nodes; numbered from 0 in order of first appearance.
-
-    >>> _components(4, [(0, 2)])
-    [0, 1, 0, 2]
-    """
-    parent = list(range(count))
-
-    def find(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    for a, b in links:
-        parent[max(find(a), find(b))] = min(find(a), find(b))
-    names = {root: n for n, root in enumerate(dict.fromkeys(find(i) for i in range(count)))}
-    return [names[find(i)] for i in range(count)]

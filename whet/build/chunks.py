@@ -20,8 +20,8 @@ from whet.batch import Tree, pack
 from whet.build import data, models
 from whet.config import load
 from whet.data import dataset
-from whet.data.columns import as_number
 from whet.data.config import DataConfig
+from whet.data.numbers import as_number
 from whet.data.rows import Row, RowFault
 from whet.errors import DataError
 from whet.lab.data import write_rows

@@ -20,7 +20,6 @@ whole conversations or transcripts, whose shared beginning is the prompt.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +27,7 @@ from typing import Any
 from whet.data.example import Example, Kind
 from whet.data.json_text import parse_json
 from whet.data.messages import assistant, is_transcript, read_messages, read_transcript, shared_prefix, user
+from whet.data.numbers import RATINGS, as_number, list_of, present
 from whet.data.rows import RowFault
 from whet.errors import DataError
 from whet.types import Message
@@ -106,7 +106,7 @@ def read_conversation(columns: Columns) -> Example:
 
 
 def read_prompt(columns: Columns) -> Example:
-    given = _present(columns, "prompt")
+    given = present(columns, "prompt")
     if is_transcript(given):
         turns = read_transcript(given.removesuffix("\n\nAssistant:"), column="prompt")
         return _prompted("prompt", _open(turns), columns, form="transcript")
@@ -121,8 +121,8 @@ def read_question(columns: Columns) -> Example:
 
 
 def read_demonstration(columns: Columns) -> Example:
-    prompt = _present(columns, "prompt", empty=True)
-    completion = _present(columns, "completion")
+    prompt = present(columns, "prompt", empty=True)
+    completion = present(columns, "completion")
     form = "chat" if "chat" in (_form(prompt), _form(completion)) else "plain"
     turns = _turns(prompt, "prompt", user) if prompt else ()
     answer = _closed(_turns(completion, "completion", assistant), "completion")
@@ -139,7 +139,7 @@ def read_instruction(columns: Columns) -> Example:
 
 def read_preference(columns: Columns) -> Example:
     """Chosen and rejected, with the prompt in its own column or as the beginning that both share."""
-    chosen, rejected = _present(columns, "chosen"), _present(columns, "rejected")
+    chosen, rejected = present(columns, "chosen"), present(columns, "rejected")
     if is_transcript(chosen) and "prompt" not in columns:
         return _shared(
             read_transcript(chosen, column="chosen"),
@@ -162,9 +162,9 @@ def read_preference(columns: Columns) -> Example:
 
 
 def read_ranking(columns: Columns) -> Example:
-    prompt, responses = _present(columns, "prompt"), _list(columns, "responses")
+    prompt, responses = present(columns, "prompt"), list_of(columns, "responses")
     by = "scores" if columns.get("scores") is not None else "ranks"
-    numbers = tuple(as_number(value, by) for value in _list(columns, by))
+    numbers = tuple(as_number(value, by) for value in list_of(columns, by))
     if len(numbers) != len(responses):
         raise RowFault(f"has {len(responses)} responses and {len(numbers)} {by}")
     if len(responses) < 2:
@@ -179,12 +179,12 @@ def read_ranking(columns: Columns) -> Example:
 
 def read_compared(columns: Columns) -> Example:
     """Two answers and a number from 1 (the first is better) to 2 (the second is); 1.5 is a tie."""
-    by = as_number(_present(columns, "preference"), "preference")
+    by = as_number(present(columns, "preference"), "preference")
     if not 1 <= by <= 2:
         raise RowFault(f"has {by:g} in 'preference'; it is between 1 (output_1 is better) and 2 (output_2 is)")
     name = "prompt" if columns.get("prompt") is not None else "instruction"
-    prompt = _present(columns, name)
-    both = [_present(columns, output) for output in ("output_1", "output_2")]
+    prompt = present(columns, name)
+    both = [present(columns, output) for output in ("output_1", "output_2")]
     answers = tuple(_closed(_turns(output, "output", assistant), "output") for output in both)
     form = "chat" if "chat" in (_form(prompt), *map(_form, both)) else "plain"
     turns = _open(_turns(prompt, name, user), column=name)
@@ -213,45 +213,9 @@ def read_rating(columns: Columns) -> Example:
     return _prompted("rating", read.prompt, columns, form=read.form, answers=read.answers)
 
 
-def answer_numbers(example: Example, wanted: Iterable[str]) -> dict[str, tuple[float, ...]]:
-    """Numbers of each answer of a row; a missing one is a fault of the row.
-
-    One answer has them in columns of their names, a preference in `chosen_NAME` and `rejected_NAME` (or `NAME_chosen`,
-    `NAME_rejected`), a ranking in a list `NAME` or `NAMEs`. A rating may also be called score or reward.
-    """
-    return {name: _answer_numbers(example, name) for name in wanted}
-
-
-def _answer_numbers(example: Example, name: str) -> tuple[float, ...]:
-    columns, tried = example.columns, []
-    for one in _RATINGS if name == _RATINGS[0] else (name,):
-        if example.kind == "ranking":
-            ways = [((one,), True), ((f"{one}s",), True)]
-        elif example.kind == "preference":
-            ways = [((f"chosen_{one}", f"rejected_{one}"), False), ((f"{one}_chosen", f"{one}_rejected"), False)]
-        else:
-            ways = [((one,), False)]
-        for keys, several in ways:
-            tried.append(" and ".join(keys))
-            if all(columns.get(key) is not None for key in keys):
-                given = _list(columns, keys[0]) if several else [columns[key] for key in keys]
-                if len(given) != len(example.answers):
-                    raise RowFault(f"has {len(example.answers)} responses and {len(given)} {keys[0]}")
-                names = keys * len(given) if several else keys
-                return tuple(_of_answer(value, key, name) for value, key in zip(given, names, strict=True))
-    raise RowFault(f"has no {name} of each answer, which the loss reads: give {', or '.join(tried)}")
-
-
-def _of_answer(value: Any, key: str, name: str) -> float:
-    number = as_number(value, key)
-    if name in _SHARES and not 0 <= number <= 1:
-        raise RowFault(f"has {number:g} in {key!r}, which is between 0 and 1")
-    return number
-
-
 def read_steps(columns: Columns) -> Example:
-    prompt, steps = _present(columns, "prompt"), _list(columns, "completions")
-    labels = tuple(as_number(value, "labels") for value in _list(columns, "labels"))
+    prompt, steps = present(columns, "prompt"), list_of(columns, "completions")
+    labels = tuple(as_number(value, "labels") for value in list_of(columns, "labels"))
     if len(labels) != len(steps):
         raise RowFault(f"has {len(steps)} completions (steps) and {len(labels)} labels")
     answers = tuple(_turns(step, "completions", assistant) for step in steps)
@@ -264,8 +228,6 @@ ANSWERED = "ends with the assistant's turn"
 """What is said of a prompt that is answered already."""
 
 _PROMPTS = ("prompt", "conversations", "messages")
-_RATINGS = ("rating", "score", "reward")
-_SHARES = ("win_rate", "from_reference")
 _ANSWERS = ("answer", "solution", "ground_truth", "final_answer", "target")
 
 LAYOUTS: tuple[Layout, ...] = (
@@ -277,7 +239,7 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout(kind="label", required=("prompt", "completion", "label"), read=read_label),
     Layout(kind="label", required=("messages", "label"), read=read_label),
     Layout(kind="label", required=("text", "label"), read=read_label),
-    *(Layout(kind="rating", required=("prompt", "completion", name), read=read_rating) for name in _RATINGS),
+    *(Layout(kind="rating", required=("prompt", "completion", name), read=read_rating) for name in RATINGS),
     Layout(kind="demonstration", required=("prompt", "completion"), read=read_demonstration),
     Layout(kind="demonstration", required=("instruction", "output"), read=read_instruction),
     Layout(kind="messages", required=("messages",), read=read_conversation),
@@ -324,42 +286,11 @@ def _shared_text(chosen: str, rejected: str, columns: Columns) -> Example:
     return _prompted("preference", user(chosen[:size]) if size else (), columns, form="plain", answers=answers)
 
 
-def _present(columns: Columns, name: str, *, empty: bool = False) -> Any:
-    if name not in columns:
-        raise RowFault(f"has no column {name!r}{nearest(name, columns)}; it has {listed(list(columns))}")
-    value = columns[name]
-    if value is None:
-        raise RowFault(f"has null for {name!r}")
-    if isinstance(value, str) and not value.strip() and not empty:
-        raise RowFault(f"has an empty {name!r}")
-    return value
-
-
 def _text(columns: Columns, name: str) -> str:
-    value = _present(columns, name)
+    value = present(columns, name)
     if not isinstance(value, str):
         raise RowFault(f"has {name!r} of type {type(value).__name__}, not text")
     return value
-
-
-def _list(columns: Columns, name: str) -> list[Any]:
-    value = _present(columns, name)
-    if not isinstance(value, list | tuple):
-        raise RowFault(f"has {name!r} of type {type(value).__name__}, not a list")
-    return list(value)
-
-
-def as_number(value: Any, name: str) -> float:
-    """A number, also as the text or the truth value that tables write; anything else is a fault of the row."""
-    if isinstance(value, str) and value.lower() in ("true", "false"):
-        return float(value.lower() == "true")
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise RowFault(f"has {value!r} in {name!r}, which is no number") from None
-    if not math.isfinite(number):
-        raise RowFault(f"has {value!r} in {name!r}, which is not finite")
-    return number
 
 
 def _turns(value: Any, name: str, single: Callable[[str], Turns]) -> Turns:
@@ -373,7 +304,7 @@ def _turns(value: Any, name: str, single: Callable[[str], Turns]) -> Turns:
 
 def _conversation(columns: Columns) -> Turns:
     name = "messages" if "messages" in columns else "conversations"
-    return read_messages(_present(columns, name), column=name)
+    return read_messages(present(columns, name), column=name)
 
 
 def _open(turns: Turns, *, column: str = "prompt") -> Turns:

@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar, get_args
 
-from whet.data.columns import Detected, Layout, answer_numbers, as_number, columns_of, detect, misspelt
+from whet.data.columns import Detected, Layout, columns_of, detect, misspelt
 from whet.data.config import DataConfig
 from whet.data.example import Example, Kind
 from whet.data.fit import Fitted, fit, tails
 from whet.data.intake import Intake, Report
 from whet.data.messages import assistant, user
+from whet.data.numbers import answer_numbers, as_number
 from whet.data.reads import LABELLED, NUMBERLESS, Reads
 from whet.data.render import Renderer, plain_prompt
 from whet.data.rows import Row, RowFault

@@ -1,0 +1,84 @@
+"""Numbers and lists in a row's columns, of the row itself and of each of its answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from whet.data.example import Example
+from whet.data.rows import RowFault
+from whet.words import listed, nearest
+
+RATINGS = ("rating", "score", "reward")
+"""What the rating of an answer may be called."""
+_SHARES = ("win_rate", "from_reference")
+
+
+def answer_numbers(example: Example, wanted: Iterable[str]) -> dict[str, tuple[float, ...]]:
+    """Numbers of each answer of a row; a missing one is a fault of the row.
+
+    One answer has them in columns of their names, a preference in `chosen_NAME` and `rejected_NAME` (or `NAME_chosen`,
+    `NAME_rejected`), a ranking in a list `NAME` or `NAMEs`. A rating may also be called score or reward.
+    """
+    return {name: _answer_numbers(example, name) for name in wanted}
+
+
+def _answer_numbers(example: Example, name: str) -> tuple[float, ...]:
+    columns, tried = example.columns, []
+    for one in RATINGS if name == RATINGS[0] else (name,):
+        if example.kind == "ranking":
+            ways = [((one,), True), ((f"{one}s",), True)]
+        elif example.kind == "preference":
+            ways = [((f"chosen_{one}", f"rejected_{one}"), False), ((f"{one}_chosen", f"{one}_rejected"), False)]
+        else:
+            ways = [((one,), False)]
+        for keys, several in ways:
+            tried.append(" and ".join(keys))
+            if all(columns.get(key) is not None for key in keys):
+                given = list_of(columns, keys[0]) if several else [columns[key] for key in keys]
+                if len(given) != len(example.answers):
+                    raise RowFault(f"has {len(example.answers)} responses and {len(given)} {keys[0]}")
+                names = keys * len(given) if several else keys
+                return tuple(_of_answer(value, key, name) for value, key in zip(given, names, strict=True))
+    raise RowFault(f"has no {name} of each answer, which the loss reads: give {', or '.join(tried)}")
+
+
+def _of_answer(value: Any, key: str, name: str) -> float:
+    number = as_number(value, key)
+    if name in _SHARES and not 0 <= number <= 1:
+        raise RowFault(f"has {number:g} in {key!r}, which is between 0 and 1")
+    return number
+
+
+def as_number(value: Any, name: str) -> float:
+    """A number, also as the text or the truth value that tables write; anything else is a fault of the row."""
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return float(value.lower() == "true")
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise RowFault(f"has {value!r} in {name!r}, which is no number") from None
+    if not math.isfinite(number):
+        raise RowFault(f"has {value!r} in {name!r}, which is not finite")
+    return number
+
+
+def present(columns: Mapping[str, Any], name: str, *, empty: bool = False) -> Any:
+    """A column that must be there and say something."""
+    if name not in columns:
+        raise RowFault(f"has no column {name!r}{nearest(name, columns)}; it has {listed(list(columns))}")
+    value = columns[name]
+    if value is None:
+        raise RowFault(f"has null for {name!r}")
+    if isinstance(value, str) and not value.strip() and not empty:
+        raise RowFault(f"has an empty {name!r}")
+    return value
+
+
+def list_of(columns: Mapping[str, Any], name: str) -> list[Any]:
+    """A column that must hold a list."""
+    value = present(columns, name)
+    if not isinstance(value, list | tuple):
+        raise RowFault(f"has {name!r} of type {type(value).__name__}, not a list")
+    return list(value)
