@@ -20,7 +20,7 @@ from whet.costs import cost, is_priced
 from whet.errors import ConfigError
 from whet.members import Entry
 from whet.names import LAB
-from whet.plan import Plan, named, placeholders, recipe_of
+from whet.plan import OFFLINE, Plan, named, placeholders, recipe_of
 from whet.plan import losses as runnable
 from whet.recipes import recipe
 from whet.recipes.stage import MakeConfig
@@ -139,8 +139,8 @@ def _member_text(shelf: Shelf, entry: Entry) -> str:
         lines += ["", *(line for key, value in entry.declarations.items() for line in _declared(key, value))]
     if is_priced(shelf.kind):
         lines += ["", f"costs beside the policy's forward and backward: {cost(entry)}"]
-    if entry.name in runnable():
-        lines += ["", f"whet run {entry.name} model=MODEL data=DATA"]
+        own = entry.name if entry.name in runnable() else f"{OFFLINE} loss={entry.name}"
+        lines += ["", f"whet run {own} model=MODEL data=DATA"]
     return "\n".join([*lines, "", f"file: {entry.path.name}, function {entry.name}"])
 
 

@@ -3,7 +3,8 @@
     disagreement d = share of pairs of judgements on the same two answers that contradict each other
     label noise  e = (1 − √(1 − 2d)) / 2        each judgement being wrong with chance e, one as another: d = 2e(1 − e)
 
-`audit` reads every row with all limits lifted, so that it counts what a run would refuse.
+`audit` reads every row with all limits lifted, so that it counts what a run would refuse. Intervals take comparisons
+for independent, which those of one prompt are not quite.
 """
 
 from __future__ import annotations
