@@ -63,7 +63,17 @@ def in_lab(
     `rejected` are by how much the log-probability of held-out answers changed, `accuracy` how many held-out pairs the
     change puts in order.
     """
-    policy, source = _trained(folder, config), str(config["model"]["path"])
+    trained = _trained(folder, config)
+    source = str(config["model"]["path"])
+    return measured(
+        trained, source, held=held, world=world, split=split, prompts=prompts, max_new_tokens=max_new_tokens, seed=seed
+    )
+
+
+def measured(
+    policy: Decoder, source: str, *, held: str, world: str, split: str, prompts: int, max_new_tokens: int, seed: int
+) -> dict[str, Any]:
+    """What `in_lab` says of a trained model that began as the one in `source`."""
     start = _start(source, held, world, split, prompts, max_new_tokens, seed)
     assert start.answers is not None
     after = _answered(policy, world, split, prompts, max_new_tokens, seed)
@@ -99,7 +109,7 @@ def _trained(folder: Path, config: Mapping[str, Any]) -> Decoder:
         with job.session:
             job.work()
         job.finish()
-    return _loaded(str(run.final), config["model"].get("stop"))
+    return loaded(str(run.final), config["model"].get("stop"))
 
 
 def _config(tree: Mapping[str, Any]) -> OfflineConfig:
@@ -107,7 +117,7 @@ def _config(tree: Mapping[str, Any]) -> OfflineConfig:
     return OfflineConfig.model_validate_json(json.dumps(tree))
 
 
-def _loaded(path: str, stop: str | None = None) -> Decoder:
+def loaded(path: str, stop: str | None = None) -> Decoder:
     return load_policy(ModelConfig(path=path, stop=stop), seed=0).freeze()
 
 
@@ -125,7 +135,7 @@ def _start(source: str, held: str, world: str, split: str, prompts: int, most: i
 
 @cache
 def _start_on(source: str, held: str, read: Sequence[tuple[str, Any]], stop: str | None) -> Start:
-    model = _loaded(source, stop)
+    model = loaded(source, stop)
     config = DataConfig(path=held, **dict(read))
     found, _ = read_pairs(read_rows(config), renderer_of(model), config=config)
     batch = pack([Tree(rollouts=(pair.chosen, pair.rejected), pairs=[(0, 1)]) for pair in found])

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from whet.errors import DataError
-from whet.lab.annotators import BT
+from whet.lab.annotators import BT, noise
 from whet.lab.data import judged
 from whet.types import Task
+
+TAU = 0.8
+"""The noise of `verdict`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,3 +40,36 @@ class AnnotatorPrefers:
 
     def __call__(self, task: Task, a: str, b: str) -> float | None:
         return self.annotator.probability(judged(task, a), judged(task, b)) if self._judges(task) else None
+
+
+def verdict(task: Task, a: str, b: str) -> float | None:
+    """One noisy verdict of a lab task's annotator: 1 or 0, drawn once for every two answers, whichever is shown first.
+
+    P(1) = σ((gold_a − gold_b) / 0.8)
+
+    >>> from whet.lab.data import tasks
+    >>> task = tasks("chat", "train", 1, 0)[0]
+    >>> verdict(task, "this", "that") + verdict(task, "that", "this")
+    1.0
+    """
+    if "world" not in task.meta:
+        return None
+    return _drawn("verdict", task, a, b, BT(tau=TAU).probability(judged(task, a), judged(task, b)))
+
+
+def coin(task: Task, a: str, b: str) -> float:
+    """A verdict that says nothing: a fair coin, tossed once for every two answers.
+
+    >>> from whet.lab.data import tasks
+    >>> task = tasks("chat", "train", 1, 0)[0]
+    >>> coin(task, "this", "that") + coin(task, "that", "this")
+    1.0
+    """
+    return _drawn("coin", task, a, b, 0.5)
+
+
+def _drawn(kind: str, task: Task, a: str, b: str, p: float) -> float:
+    """1 with probability p, the same for (a, b) and (b, a)."""
+    swapped = a > b
+    first = noise(0, kind, task.id, *sorted((a, b))).random() < (1.0 - p if swapped else p)
+    return float(first != swapped)

@@ -82,7 +82,7 @@ def compare(
     tuning = {name: {rate: trial(name, rate, TUNING) for rate in rates} for name in chosen}
     more = len(chosen) * (len(FRESH) + 1) + (len(FRESH) - 1) * len([name for name in chosen if name in THRICE])
     live.stage("compare", len(chosen) * len(rates) + more)
-    tuned = _run(place, [t for each in tuning.values() for t in each.values()], workers, live)
+    tuned = run_all(place, [t for each in tuning.values() for t in each.values()], workers, live)
     best = {name: best_rate({rate: tuned[t.name] for rate, t in each.items()}) for name, each in tuning.items()}
     fresh = {name: [trial(name, best[name], seed) for seed in FRESH] for name in chosen}
     against = {
@@ -90,7 +90,7 @@ def compare(
         for name in chosen
     }
     both = [t for name in chosen for t in (*fresh[name], *against[name])]
-    found = _run(place, both, workers, live, before=len(tuned))
+    found = run_all(place, both, workers, live, before=len(tuned))
     rows = [
         row_of(name, best[name], [found[t.name] for t in fresh[name]], [found[t.name] for t in against[name]])
         for name in chosen
@@ -137,12 +137,12 @@ def compare_on_pairs(
 
     live.stage("compare", len(methods) * (len(rates) + 2 * len(FRESH)))
     tuning = {name: {rate: trial(name, rate, TUNING) for rate in rates} for name in methods}
-    tuned = _run(folder / "trials", [t for each in tuning.values() for t in each.values()], workers, live)
+    tuned = run_all(folder / "trials", [t for each in tuning.values() for t in each.values()], workers, live)
     best = {name: best_rate({rate: tuned[t.name] for rate, t in each.items()}) for name, each in tuning.items()}
     fresh = {name: [trial(name, best[name], seed) for seed in FRESH] for name in methods}
     against = {name: [trial(name, best[name], seed, shuffled=True) for seed in FRESH] for name in methods}
     both = [t for name in methods for t in (*fresh[name], *against[name])]
-    found = _run(folder / "trials", both, workers, live, before=len(tuned))
+    found = run_all(folder / "trials", both, workers, live, before=len(tuned))
     rows = [
         _ordered(name, best[name], [found[t.name] for t in fresh[name]], [found[t.name] for t in against[name]])
         for name in methods
@@ -179,7 +179,8 @@ def config_of(
     return OfflineConfig.model_validate({**common, "batch": batch, "seed": seed, **what})
 
 
-def _run(place: Path, trials: Sequence[Trial], workers: int, live: Any, *, before: int = 0) -> dict[str, Numbers]:
+def run_all(place: Path, trials: Sequence[Trial], workers: int, live: Any, *, before: int = 0) -> dict[str, Numbers]:
+    """The numbers of all trials by name; the display hears of each, after `before` earlier ones."""
     count = before
 
     def done(trial: Trial, numbers: Numbers) -> None:
