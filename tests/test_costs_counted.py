@@ -1,4 +1,4 @@
-"""What a step of a pair loss costs beside DPO's, counted in floating-point operations, against what `whet list` says."""
+"""What a step of a pair loss costs beside DPO, counted in floating-point operations, against what `whet list` says."""
 
 from __future__ import annotations
 
