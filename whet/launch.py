@@ -5,8 +5,6 @@ Importing this imports no torch; running does.
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import json
 import os
 import time
@@ -23,7 +21,7 @@ from whet.files import replace_file
 from whet.models.place import model_of
 from whet.names import CODE
 from whet.plan import Plan, plan
-from whet.recipes.stage import MakeConfig, Result, Stage
+from whet.recipes.stage import MakeConfig, Result, Stage, maker
 from whet.rundir import RunDir, describe_environment
 from whet.traces import joined
 
@@ -214,10 +212,8 @@ def _job(folder: RunDir, stage: Stage, made: Plan, *, live: Any, interrupts: Any
     if not isinstance(config, MakeConfig):
         return prepare(config, folder, watchers=[Watched(live, stage.name)], interrupts=interrupts, objects=objects)
     made_of: list[dict[str, Any]] = []
-    function = _function(config.function)
-    given = {"objects": objects} if "objects" in inspect.signature(function).parameters else {}
-    work = partial(function, folder.path, live=live, **given, **config.arguments)
-    return Job(work=lambda: made_of.append(work()), finish=made_of.pop)
+    work = maker(config, live=live, objects=objects)
+    return Job(work=lambda: made_of.append(work(folder.path)), finish=made_of.pop)
 
 
 def _spent(folder: RunDir) -> float:
@@ -248,16 +244,6 @@ def _planned(made: Plan) -> dict[str, float]:
     seconds = {stage.name: stage.seconds for stage, _ in made.preview()}
     known = {name: s for name, s in seconds.items() if s is not None}
     return known if len(known) == len(seconds) else dict.fromkeys(seconds, 1.0)
-
-
-def _function(path: str) -> Any:
-    module, _, name = path.partition(":")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(
-            f"the stage's function {path!r} cannot be found: {error}; give package.module:name"
-        ) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+import importlib
+import inspect
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
 from whet.config import Config
+from whet.errors import ConfigError
 from whet.train.config import LoopConfig
 
 
@@ -21,6 +26,22 @@ class MakeConfig(Config):
     """Import path, `package.module:name`."""
     arguments: dict[str, Any] = Field(default_factory=dict)
     """What it is given, beside the stage's folder."""
+
+
+def maker(config: MakeConfig, *, live: Any, objects: Mapping[str, Any]) -> Callable[[Path], dict[str, Any]]:
+    """The function of such a stage with its arguments; what was given from Python goes to those that ask for `objects`.
+
+    A function that is not there is a `ConfigError`.
+    """
+    module, _, name = config.function.partition(":")
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"the stage's function {config.function!r} cannot be found: {error}; give package.module:name"
+        ) from error
+    given = {"objects": objects} if "objects" in inspect.signature(function).parameters else {}
+    return partial(function, live=live, **given, **config.arguments)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, get_type_hints
 from whet.build.loops import prepare, quiet_libraries
 from whet.config import load
 from whet.recipes import recipe
-from whet.recipes.stage import MakeConfig, Result, Stage, Stages
+from whet.recipes.stage import MakeConfig, Result, Stage, Stages, maker
 from whet.rundir import RunDir
 from whet.train.config import LoopConfig
 
@@ -52,9 +51,7 @@ def _finished(place: Path, stage: Stage, alter: Alter, heard: Heard) -> Result:
     config = stage.config if isinstance(stage.config, MakeConfig) else alter(stage.config)
     with RunDir.create(place, config.model_dump(mode="json"), origins={}, environment={}) as run:
         if isinstance(config, MakeConfig):
-            module, _, name = config.function.partition(":")
-            function = getattr(importlib.import_module(module), name)
-            found = function(place, live=heard, objects={}, **config.arguments)
+            found = maker(config, live=heard, objects={})(place)
         else:
             job = prepare(config, run)
             with job.session:
