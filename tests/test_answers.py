@@ -6,6 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -96,6 +97,14 @@ def test_whole_rankings_and_single_answers() -> None:
     assert single.response == {"win_rate": [0.0, 0.5]}
     labelled = rating_tree(group, Random(0), select=selection.bind("all_pairs"), reads=Reads(labels=True))
     assert labelled is not None and labelled.response == {"label": [0.0, 1.0, 0.0]}
+
+
+def test_a_loss_that_needs_both_sides_of_0_gets_no_ranking_on_one() -> None:
+    """D2O keeps its own answers above 0 and leaves those at or below: rates of wins are nearly all above."""
+    grow = partial(ranking_tree, random=Random(0), select=selection.bind("first_two"))
+    for rewards, there in (((1.0, 3.0), False), ((-1.0, 0.0), False), ((1.0, 0.0), True), ((2.0, None, -1.0), True)):
+        assert (grow(of_rewards(*rewards), reads=Reads(whole=True, sides=True)) is not None) == there
+        assert grow(of_rewards(*rewards), reads=Reads(whole=True)) is not None
 
 
 def test_a_reference_that_answers_is_marked() -> None:

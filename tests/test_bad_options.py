@@ -111,6 +111,10 @@ def whet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
         ((*ASK, "prefer=my.py:prefer", "source.opponents.mix=0.2"), ["set source.opponents.sampler=mixture"]),
         ((*ASK, "prefer=my.py:prefer", "loss=xpo"), ["looks for answers of the reference, and all are the policy's"]),
         ((*ASK, "prefer=my.py:prefer", "loss=kto"), ["kto compares with answers behind other prompts"]),
+        (
+            (*ASK, "prefer=my.py:prefer", "loss=bco", "plus=[{loss: kto}]"),
+            ["kto compares with answers behind other prompts"],
+        ),
         ((*ASK, "prefer=my.py:prefer", "online_dpo.steps=null"), ["source is given without an end: set steps"]),
         ((*ASK, "prefer=my.py:prefer", "batch=4"), ["batch of a dataset given, but a source is asked"]),
         ((*ASK, "prefer=my.py:prefer", "reference_cache=off"), ["answers of the policy are new in every step"]),

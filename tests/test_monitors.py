@@ -78,6 +78,13 @@ def test_without_a_reference_it_is_the_mean_log_probability() -> None:
     assert found["rewards/accuracies"] == pytest.approx(0.75)
 
 
+@pytest.mark.parametrize(("loss", "beta"), [("simpo", 2.0), ("orpo", 1.0)])
+def test_a_method_without_a_reference_is_watched_as_alone_where_another_summand_has_one(loss: str, beta: float) -> None:
+    """Its implicit reward is β times the mean log π, whatever stands in the batch for the others."""
+    alone, beside = (preferences(Choice(loss), reference=reference) for reference in (False, True))
+    assert alone == beside and alone["rewards/chosen"] == pytest.approx(beta * (-1 - 6) / 2)
+
+
 def test_implicit_rewards_of_labels() -> None:
     """TRL's KTO: β times the mean log-ratio of the rows of each label; mismatched rows are in neither."""
     batch = pack([Tree(rollouts=[rollout(1)] * 3, response={"label": [1.0, 0.0, 0.0], "mismatched": [0.0, 0.0, 1.0]})])

@@ -19,6 +19,8 @@ from whet.build.terms import loss_terms, offline_terms, per_undesirable, reads
 from whet.data.config import DataConfig
 from whet.errors import ConfigError, DataError
 from whet.losses import offline_loss
+from whet.losses.rating.bco import bco
+from whet.losses.terms import Responses
 from whet.models.config import ModelConfig
 from whet.registry import Choice
 from whet.rundir import RunDir
@@ -238,6 +240,37 @@ def test_npo_averages_over_what_is_to_be_forgotten_and_nll_over_what_is_kept() -
     torch.testing.assert_close(batch.response["weight/npo"], forget / 3.0)
     kept = batch.token["weight/nll"]
     assert kept.sum().item() == pytest.approx(1.0) and bool((batch.response["label"][batch.row[kept > 0]] == 1).all())
+
+
+def test_bcos_means_are_of_answers_to_their_own_prompts() -> None:
+    """In a sum with KTO, whose rows behind other prompts are no answers that were labelled."""
+    batch = pack(tiny.rating_trees(n=5))
+    twin = batch.response["mismatched"] > 0
+    ratio = torch.randn(batch.rows, dtype=torch.float64)
+    every = Responses(length=torch.ones(batch.rows), policy=ratio, anchor=torch.zeros(batch.rows), col=batch.response)
+    values, carried = bco(every)
+    alone, expected = bco(every.take((~twin).nonzero()[:, 0]))
+    torch.testing.assert_close(values[~twin], alone)
+    assert not values[twin].any() and carried["counts"].sum() == 5
+    for name, number in expected.items():
+        torch.testing.assert_close(carried[name], number)
+
+
+@pytest.mark.parametrize("loss", ["kto", "npo", "dro"])
+def test_a_rows_own_weight_is_its_share_of_the_step(loss: str) -> None:
+    rows = [
+        {"prompt": f"{i}", "completion": "a", "label": 0 if i else 1, "rating": 1.0, "weight": weight}
+        for i, weight in enumerate((0.25, 1.0, 3.0))
+    ]
+    (term,), _ = loss_terms(Choice(loss), offline_loss.shelves)
+    found = term.weigh(pack(grown("rating", rows, loss)))
+    expected = torch.tensor([0.0 if loss == "npo" else 0.25, 1.0, 3.0])
+    own = found[::2] if loss == "kto" else found  # each answer has its twin behind it
+    torch.testing.assert_close(own, expected / expected.sum())
+    assert found.sum().item() == pytest.approx(1.0)
+    del rows[1]["weight"]
+    with pytest.raises(DataError, match="1 of 3 rows have no 'weight'"):
+        grown("rating", rows, loss)
 
 
 def test_a_step_without_anything_to_forget_weighs_nothing() -> None:

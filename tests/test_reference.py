@@ -17,6 +17,7 @@ from torch import nn
 from whet.batch import Tree, pack
 from whet.errors import ConfigError, Interrupted
 from whet.models.config import LoraConfig
+from whet.models.io import add_value_head
 from whet.models.lora import add_adapter, load_adapter
 from whet.models.policy import Decoder
 from whet.rundir import RunDir
@@ -156,6 +157,8 @@ def test_anything_a_value_follows_from_is_in_the_key() -> None:
     assert len(keys) == 7
     before = identity(Reference(model=decoder))
     assert before == identity(Reference(model=tiny.decoder(1))) != identity(Reference(model=tiny.decoder(2)))
+    add_value_head(decoder, seed=3)
+    assert identity(Reference(model=decoder)) == before, "a value head gives no log-probability"
     decoder.config.rope_theta = 5.0
     assert identity(Reference(model=decoder)) != before
 

@@ -81,11 +81,15 @@ def _trees(config: OfflineConfig, how: SourceConfig) -> Iterator[str]:
         keep = select.options.get("keep", 0)
         if select.name == "rso" and keep >= how.group and not select.options.get("once"):
             yield f"source.select.keep is {keep} of source.group={how.group}, so none is rejected: raise source.group"
-    if _declared(config.loss, "mismatched", False):
-        yield f"{name} compares with answers behind other prompts, which only a dataset has: choose another loss"
+    choices = [config.loss, *(plus.loss for plus in config.plus)]
+    for choice in choices:
+        if _declared(choice, "mismatched", False):
+            yield (
+                f"{choice.name} compares with answers behind other prompts, which only a dataset has: choose another "
+                "loss"
+            )
     if config.reference_cache != "auto":
         yield "reference_cache is given, but answers of the policy are new in every step: leave it out"
-    choices = [config.loss, *(plus.loss for plus in config.plus)]
     columns = [column for choice in choices for column in (*_read(choice, "columns"), *_read(choice, "answer_columns"))]
     have = (*SAMPLED.columns, *SAMPLED.answer_columns)
     for column in dict.fromkeys(columns):

@@ -82,15 +82,24 @@ def _pair_weights(batch: TokenBatch) -> Tensor:
 
 
 def per_response(batch: TokenBatch) -> Tensor:
-    """Equal weights of the responses that carry a label; rows that are there to be compared with weigh nothing."""
-    counts = 1.0 - batch.response.get("mismatched", torch.zeros(batch.rows))
-    return counts / counts.sum().clamp(min=1.0)
+    """Weights of single answers in proportion to their column `weight`, equal without; rows that are there to be
+    compared with weigh nothing."""
+    return _shares(_own_weights(batch))
 
 
 def per_undesirable(batch: TokenBatch) -> Tensor:
-    """Equal weights of the responses labelled undesirable, 0 on all others."""
-    counts = (1.0 - batch.response.get("mismatched", torch.zeros(batch.rows))) * (batch.response["label"] <= 0)
-    return counts / counts.sum().clamp(min=1.0)
+    """The same of the responses labelled undesirable, 0 on all others."""
+    return _shares(_own_weights(batch) * (batch.response["label"] <= 0))
+
+
+def _own_weights(batch: TokenBatch) -> Tensor:
+    given = batch.response.get("weight", torch.ones(batch.rows))
+    return given * (1.0 - batch.response.get("mismatched", torch.zeros(batch.rows)))
+
+
+def _shares(counts: Tensor) -> Tensor:
+    """In proportion to these, to the sum 1; all 0 where these are."""
+    return counts / counts.sum().clamp(min=torch.finfo(counts.dtype).tiny)
 
 
 def per_ranking(batch: TokenBatch) -> Tensor:
@@ -156,7 +165,7 @@ def loss_terms(choice: Choice, shelves: tuple[Shelf, ...]) -> tuple[list[Term], 
         over=kind.over,
         needs=(needs if inside else needs - {REFERENCE}) - {TOKENS},
         couples=declared.get("couples") == "step",
-        monitor=watching(kind.monitor, shelf.check(choice.name, choice.options)),
+        monitor=watching(kind.monitor, {**shelf.check(choice.name, choice.options), "compares": REFERENCE in needs}),
         carried=carried,
     )
     beside = [_beside(name, coef, kind) for name, coef in declared.get("beside", {}).items()]
@@ -254,9 +263,9 @@ def chosen_token_mean(batch: TokenBatch) -> Tensor:
 
 
 def desirable_token_mean(batch: TokenBatch) -> Tensor:
-    """The mean over the counted tokens of the answers labelled desirable, 0 on all others."""
-    counts = 1.0 - batch.response.get("mismatched", torch.zeros(batch.rows))
-    return _token_mean(counts * (batch.response["label"] > 0), batch)
+    """The mean over the counted tokens of the answers labelled desirable, 0 on all others; answers have their weights
+    here too."""
+    return _token_mean(_own_weights(batch) * (batch.response["label"] > 0), batch)
 
 
 def best_token_mean(batch: TokenBatch) -> Tensor:
@@ -269,8 +278,7 @@ def best_token_mean(batch: TokenBatch) -> Tensor:
 
 def _token_mean(answers: Tensor, batch: TokenBatch) -> Tensor:
     """Weights of counted tokens in proportion to those of their answers; they sum to 1."""
-    counts = answers[batch.row]
-    return counts / counts.sum().clamp(min=torch.finfo(counts.dtype).tiny)
+    return _shares(answers[batch.row])
 
 
 IMITATED: Mapping[Over, Weigh] = {

@@ -113,13 +113,18 @@ def rankings(
         return _ranking(example, renderer, intake, reads)
 
     items, report = _read(rows, config, ("preference", "ranking"), "pairs", make)
+    _weighted(items)
+    return items, report
+
+
+def _weighted(items: Sequence[Ranking | Rating]) -> None:
+    """Refuse weights that only some rows have."""
     unweighted = [item.id for item in items if WEIGHT not in item.columns]
     if 0 < len(unweighted) < len(items):
         raise DataError(
             f"{len(unweighted)} of {len(items)} rows have no {WEIGHT!r} (first: {unweighted[0]}) and the others have "
             "one: give it to every row or to none"
         )
-    return items, report
 
 
 def pairs(rows: Rows, renderer: Renderer, *, config: DataConfig) -> tuple[list[Pair], Report]:
@@ -133,7 +138,8 @@ def ratings(
 ) -> tuple[list[Rating], Report]:
     """Single answers with their numbers: `label` 1 (desirable) or 0 where it is read, a preference giving one of each.
 
-    Without labels any row will do whose answers have the numbers that are read.
+    Without labels any row will do whose answers have the numbers that are read. The column `weight`, a number above 0,
+    comes along where it is, to every answer of the row.
     """
     kinds: tuple[Kind, ...] = ("label", "preference")
     if not reads.labels:
@@ -144,6 +150,7 @@ def ratings(
             intake.identical.append(example.where)
             return []
         columns = answer_numbers(example, reads.answer_columns)
+        columns |= {name: (own,) * len(example.answers) for name, own in _numbers(example.columns, ()).items()}
         if reads.labels:
             columns["label"] = _labels(example)
         fitted = fit(example, renderer, config)
@@ -156,7 +163,9 @@ def ratings(
             for place, (end, rollout) in enumerate(zip(names, fitted.rollouts, strict=True))
         ]
 
-    return _read(rows, config, kinds, "ratings", make)
+    items, report = _read(rows, config, kinds, "ratings", make)
+    _weighted(items)
+    return items, report
 
 
 def _labels(example: Example) -> tuple[float, ...]:

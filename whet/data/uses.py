@@ -42,7 +42,7 @@ _PROMPTS = ("prompt", "messages", "conversations", "instruction", "input")
 _REFERENCE = ("answer", "solution", "ground_truth", "final_answer", "target")
 _OWN = {
     "id": "the row's name",
-    "weight": "how much the comparison counts",
+    "weight": "how much the row counts",
     "tools": "tools, for the chat template",
     **dict.fromkeys(SHOWN_FIRST, "which answer was shown first"),
 }

@@ -230,11 +230,12 @@ class Decoder(nn.Module):
         twin = copy.deepcopy(self, {id(self.tokenizer): self.tokenizer})
         return twin.freeze()
 
-    def fingerprint(self, *, adapter: bool = True) -> str:
-        """sha256 over the names and bits of all weights; without the adapter's, that of an adapter's reference."""
+    def fingerprint(self, *, adapter: bool = True, heads: bool = True) -> str:
+        """sha256 over the names and bits of all weights; without the adapter's, that of an adapter's reference, and
+        without our own heads', of what gives log-probabilities."""
         digest = hashlib.sha256()
         for name, value in sorted(self.state_dict().items()):
-            if adapter or "lora_" not in name:
+            if (adapter or "lora_" not in name) and (heads or not name.startswith("heads.")):
                 digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
                 digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()

@@ -75,8 +75,11 @@ def pair_tree(group: Group, random: Random, *, select: Select, reads: Reads) -> 
 
 
 def ranking_tree(group: Group, random: Random, *, select: Select, reads: Reads) -> Tree | None:
-    """All judged answers of a group in the order of their values; None where all are worth the same."""
+    """All judged answers of a group in the order of their values; None where all are worth the same, or where all stand
+    on one side of 0 and the loss needs both."""
     used = judged(group)
+    if reads.sides and len({value(group, i) > 0 for i in used}) < 2:
+        return None
     better = [
         (a, b)
         for a, i in enumerate(used)

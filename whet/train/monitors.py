@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from whet.losses.kl import k3
-from whet.losses.terms import Responses, Views, log_ratio, on_pairs, on_rankings
+from whet.losses.terms import Rankings, Responses, Views, log_ratio, on_pairs, on_rankings
 from whet.metrics import Max, Mean, Metric, Std
 from whet.types import Reduce
 
@@ -60,10 +60,12 @@ def watch_policy(
     return out
 
 
-def watch_pairs(views: Views, *, beta: float = 1.0, reduce: Reduce | None = None) -> dict[str, Metric]:
-    """Implicit rewards of a preference loss."""
+def watch_pairs(
+    views: Views, *, beta: float = 1.0, reduce: Reduce | None = None, compares: bool = True
+) -> dict[str, Metric]:
+    """Implicit rewards of a preference loss; one that compares with no reference may be in a sum with one that does."""
     chosen, rejected = on_pairs(views)
-    good, bad = _implicit(chosen, beta, reduce), _implicit(rejected, beta, reduce)
+    good, bad = (_implicit(side, beta, reduce, compares) for side in (chosen, rejected))
     return {
         "rewards/chosen": mean(good),
         "rewards/rejected": mean(bad),
@@ -78,21 +80,22 @@ def watch_ratings(views: Views, *, beta: float = 1.0) -> dict[str, Metric]:
     """Implicit rewards of labelled responses; of all of them where the data has no labels."""
     responses = views.responses()
     label = responses.col.get("label")
-    if label is None:
-        return {"rewards/mean": mean(_implicit(responses, beta, "sum")), "logps/mean": mean(responses.logprob("sum"))}
-    matched = responses.col.get("mismatched", torch.zeros_like(label)) == 0
     implicit = _implicit(responses, beta, "sum")
+    if label is None:
+        return {"rewards/mean": mean(implicit), "logps/mean": mean(responses.logprob("sum"))}
+    matched = responses.col.get("mismatched", torch.zeros_like(label)) == 0
     return {
         "rewards/chosen": mean(implicit[matched & (label > 0)]),
         "rewards/rejected": mean(implicit[matched & (label <= 0)]),
     }
 
 
-def watch_rankings(views: Views, *, beta: float = 1.0, reduce: Reduce | None = None) -> dict[str, Metric]:
+def watch_rankings(
+    views: Views, *, beta: float = 1.0, reduce: Reduce | None = None, compares: bool = True
+) -> dict[str, Metric]:
     """Implicit rewards of the best and the worst answers, and how many pairs stand in the data's order."""
     (rankings,) = on_rankings(views)
-    kind = reduce or ("mean" if rankings.anchor is None else "sum")
-    implicit = beta * (rankings.logprob(kind) if rankings.anchor is None else rankings.logratio(kind))
+    implicit = _implicit(rankings, beta, reduce, compares)
     better = rankings.better()
     difference = implicit[:, :, None] - implicit[:, None, :]
     top = ~better.any(dim=1) & rankings.there
@@ -132,9 +135,9 @@ def watch_values(views: Views) -> dict[str, Metric]:
     return {"value/mean": mean(value), "value/target": mean(target), "value/error": mean((value - target) ** 2)}
 
 
-def _implicit(responses: Responses, beta: float, reduce: Reduce | None) -> Tensor:
+def _implicit(responses: Responses | Rankings, beta: float, reduce: Reduce | None, compares: bool = True) -> Tensor:
     """β times the log-ratio to the reference, summed unless said otherwise; without one, β times the mean log π."""
-    if responses.anchor is None:
+    if responses.anchor is None or not compares:
         return beta * responses.logprob(reduce or "mean")
     return beta * responses.logratio(reduce or "sum")
 

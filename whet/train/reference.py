@@ -155,7 +155,7 @@ def identity(reference: Reference) -> str:
     layers = [(name, m) for name, m in decoder.hf.named_modules() if adapted and hasattr(m, "lora_A")]
     words = [
         FORM,
-        decoder.fingerprint(adapter=not reference.adapter_off),
+        decoder.fingerprint(adapter=not reference.adapter_off, heads=False),
         json.dumps(form, sort_keys=True, default=str),
         *(f"{name} {layer.scaling}" for name, layer in layers),
     ]

@@ -5,7 +5,8 @@
         −log σ(δ − r)    where it is 0
 
 The means run over all answers seen so far, this step's included, without gradient; what they were goes from step to
-step and into checkpoints. `shift="all"` takes one mean over both labels, as TRL's trainer does, so unequal numbers of
+step and into checkpoints. Rows behind another prompt (column "mismatched", there for KTO in a sum of both) are in no
+mean and have loss 0. `shift="all"` takes one mean over both labels, as TRL's trainer does, so unequal numbers of
 labels move it. Log-probabilities are summed.
 """
 
@@ -39,9 +40,11 @@ def bco(
     ('1.288793', ['-0.1', '0.1'])
     """
     reward, good = beta * responses.logratio("sum"), responses.column("label") > 0
-    carried = running(reward.detach(), good, responses.carried)
+    own = responses.col.get("mismatched", torch.zeros_like(reward)) == 0
+    carried = running(reward.detach()[own], good[own], responses.carried)
     delta = centre(carried, shift)
-    return -F.logsigmoid(torch.where(good, reward - delta, delta - reward)), {**carried, "shift": delta}
+    loss = -F.logsigmoid(torch.where(good, reward - delta, delta - reward))
+    return torch.where(own, loss, torch.zeros_like(loss)), {**carried, "shift": delta}
 
 
 def running(reward: Tensor, good: Tensor, before: Mapping[str, Tensor]) -> dict[str, Tensor]:
