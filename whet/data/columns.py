@@ -77,8 +77,8 @@ def detect(columns: Iterable[str]) -> Layout:
 def columns_of(kinds: Iterable[Kind]) -> str:
     """The layouts of these kinds, each by its columns.
 
-    >>> columns_of(["preference", "ranking"])
-    'chosen + rejected, or prompt + responses + scores, or prompt + responses + ranks'
+    >>> columns_of(["preference", "label"])
+    'chosen + rejected, or prompt + completion + label, or messages + label, or text + label'
     """
     wanted = set(kinds)
     return ", or ".join(dict.fromkeys(" + ".join(each.required) for each in LAYOUTS if each.kind in wanted))

@@ -90,11 +90,11 @@ def combine(names: Sequence[tuple[str, float]], scores: Sequence[Score | None]) 
     """One score of several, in the order of `(name, weight)`; the first one's fault stays, beside a value too.
 
     >>> combine([("right", 1.0), ("short", 0.5)], [Score(value=1.0), Score(value=-2.0)])
-    Score(value=0.0, parts={'right': 1.0, 'short': -2.0}, fault=None)
+    Score(value=0.0, parts={'right': 1.0, 'short': -2.0}, fault=None, against=())
     >>> combine([("right", 1.0), ("short", 0.5)], [Score(value=None), Score(value=-2.0)]).value
     -1.0
     >>> combine([("right", 1.0)], [Score(value=None, fault="infrastructure")])
-    Score(value=None, parts={}, fault='infrastructure')
+    Score(value=None, parts={}, fault='infrastructure', against=())
     """
     parts: dict[str, float] = {}
     total, present = 0.0, False
