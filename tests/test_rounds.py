@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,17 @@ import torch
 from safetensors.torch import load_file
 
 import whet
+from whet.build.round_config import RoundConfig
+from whet.build.rounds import told_of
+from whet.data.config import DataConfig
 from whet.errors import ConfigError, DataError, WhetError
 from whet.launch import Run
+from whet.models.config import ModelConfig
 from whet.plan import of_recipe, placeholders
 from whet.recipes.stage import MakeConfig
+from whet.registry import Choice
+from whet.rollout.selection.example import of_rewards
+from whet.train.config import SourceConfig
 
 ROUNDS = ("sdpo", "spin", "dno", "dno_prct", "sppo", "iterative_dpo", "gshf", "irpo", "rso", "rebel")
 """All of them; `whet run NAME` of those that are losses, too, is the recipe."""
@@ -192,6 +200,28 @@ def test_one_round_is_dpo_on_the_pairs_it_chose(name: str, tmp_path: Path) -> No
     assert same_bits(run.model, dpo.model)
 
 
+def test_what_cannot_be_learned_from_is_counted_and_left_out() -> None:
+    """Of five answers one is empty, one nobody could judge, one was cut, and two say the same in other tokens."""
+    texts, values = ["good", "bad", "", "strange", " bad"], [3.0, 1.0, 0.0, None, 2.0]
+    group = of_rewards(*values)
+    members = [
+        (replace(one, text=text, stopped="length" if text == "good" else "stop"), score)
+        for (one, score), text in zip(group.members, texts, strict=True)
+    ]
+    config = RoundConfig(
+        model=ModelConfig(path="m"), data=DataConfig(path="d"), source=SourceConfig(group=5, select=Choice("all_pairs"))
+    )
+    told = told_of(config, replace(group, members=tuple(members)))
+    assert told.counts == {"unscorable": 1, "empty": 1, "cut": 1, "same_text": 1}
+    pairs = [(row["chosen"][0]["content"], row["rejected"][0]["content"]) for row in told.pairs]
+    assert pairs == [("good", "bad"), ("good", " bad")], "not ' bad' over 'bad'"
+    row = told.pairs[0]
+    assert (row["chosen_rating"], row["rejected_rating"], row["margin"], row["weight"]) == (3.0, 1.0, 2.0, 0.5)
+    wins = [sum(1 / (1 + math.exp(other - mine)) for other in others) / 2 for mine, *others in ((3, 1, 2), (1, 3, 2))]
+    assert [row["chosen_win_rate"], row["rejected_win_rate"]] == pytest.approx(wins), "against those that are judged"
+    assert told.ranking is not None and told.ranking["scores"] == [3.0, 1.0, 2.0]
+
+
 def longer(task, a, b) -> float:
     """A judge that likes length."""
     return 0.5 + 0.5 * (len(a) > len(b)) - 0.5 * (len(a) < len(b))
@@ -220,6 +250,26 @@ def test_all_rounds_may_stay_close_to_the_first_model(tmp_path: Path) -> None:
     assert '"path": "lab:base"' in json.dumps(config)
     first, second = first_losses(run)
     assert first == pytest.approx(math.log(2), abs=1e-6) and abs(second - math.log(2)) > 1e-4
+
+
+@pytest.mark.parametrize("reference", ["previous", "initial"])
+def test_an_adapter_goes_on_from_round_to_round(reference: str, tmp_path: Path) -> None:
+    """The reference is the adapter of the round before, not the model without any, unless that is asked for."""
+    pytest.importorskip("peft")
+    run = of("iterative_dpo", tmp_path / "run", rounds=2, group=3, lr=3e-3, lora={"rank": 4}, reference=reference)
+    first, second = first_losses(run)
+    assert first == pytest.approx(math.log(2), abs=1e-6)
+    assert (abs(second - math.log(2)) < 1e-6) == (reference == "previous")
+    assert (run.model / "adapter_model.safetensors").is_file()
+
+
+def test_data_that_the_judge_does_not_know_are_refused_before_they_are_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("whet.build.rounds._answered", lambda *_: pytest.fail("answered"))
+    data = write(tmp_path / "prompts.jsonl", [{"prompt": f"Tell me about boats, {i}."} for i in range(4)])
+    with pytest.raises(DataError, match="compares only answers to tasks of its own world"):
+        of("iterative_dpo", tmp_path / "run", data=data, prefer="lab:chat")
 
 
 def test_temperatures_share_the_answers(tmp_path: Path) -> None:

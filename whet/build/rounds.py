@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +47,10 @@ def sample_pairs(folder: Path, *, live: Any, objects: Mapping[str, Any], **argum
     """
     config = round_of(arguments)
     policy = models.policy(config.model, seed=config.seed).freeze()
-    groups = _answered(config, policy, _asked(config, policy, objects, live.say))
-    judge = partial(_judged, config, policy, objects)
-    found = [_told(config, group) for group in (_taught if config.teacher == "chosen" else judge)(groups)]
+    asked = _asked(config, policy, objects, live.say)
+    judge = _judge(config, policy, objects, [task for (task, _), _ in asked])
+    groups = _answered(config, policy, asked)
+    found = [told_of(config, group) for group in judge(groups)]
     pairs = [row for told in found for row in told.pairs]
     numbers = {
         "prompts": len(groups),
@@ -118,12 +118,16 @@ def _key(config: RoundConfig, stream: str, task: Task, occurrence: int) -> Noise
     return NoiseKey(seed=config.seed, stream=stream, step=config.round, task=task.id, occurrence=occurrence)
 
 
-def _judged(
-    config: RoundConfig, policy: Decoder, objects: Mapping[str, Any], groups: Sequence[Group]
-) -> Sequence[Group]:
+def _judge(
+    config: RoundConfig, policy: Decoder, objects: Mapping[str, Any], tasks: Sequence[Task]
+) -> Callable[[Sequence[Group]], Sequence[Group]]:
+    """Who judges; tasks that cannot be judged are refused before any is answered."""
+    if config.teacher == "chosen":
+        return _taught
     reward = feedback(config.source, objects, seed=config.seed, budget=config.token_budget, policy=policy)
-    reward.check([group.task for group in groups])
-    return finished(scored(replace(reward, needed=True), groups))
+    reward.check(tasks)
+    needed = replace(reward, needed=True)
+    return lambda groups: finished(scored(needed, groups))
 
 
 def _taught(groups: Sequence[Group]) -> list[Group]:
@@ -143,7 +147,7 @@ class Told:
     counts: Mapping[str, int]
 
 
-def _told(config: RoundConfig, group: Group) -> Told:
+def told_of(config: RoundConfig, group: Group) -> Told:
     """The rows of a judged group."""
     texts = [one.text.strip() for one in group.rollouts]
     told = _revalued(group, lambda worth, one: worth if one.text.strip() else None)
