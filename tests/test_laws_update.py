@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 import tiny
 import torch
+import torch.multiprocessing as mp
 from test_step import Made, gradients, named, online_config
 
 from whet.batch import Tree
@@ -25,6 +30,7 @@ from whet.losses import (
 )
 from whet.registry import Choice
 from whet.train.config import CriticConfig, KLConfig
+from whet.train.ranks import Ranks
 
 TREES: dict[str, Callable[[], list[Tree]]] = {
     preference_loss.kind: tiny.pair_trees,
@@ -73,3 +79,44 @@ def test_any_cut_gives_the_same_gradient(method: str) -> None:
     assert whole.keys() == cut.keys() and max(float(g.abs().max()) for g in whole.values()) > 1e-6
     for name, gradient in whole.items():
         torch.testing.assert_close(cut[name], gradient, rtol=1e-6, atol=1e-7)
+
+
+SHARES: tuple[Callable[[list[Tree]], Sequence[Tree]], ...] = (lambda trees: trees[:1], lambda trees: trees[1:])
+"""One tree to the first process, the rest to the second."""
+
+
+def _every_method(rank: int, port: int, out: str) -> None:
+    """This process's gradients of every method, one step each."""
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    try:
+        torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
+        ranks = Ranks(rank=rank, size=2)
+        found = {
+            name: gradients(made(), budget=17, rows=SHARES[rank], ranks=ranks)[0] for name, made in METHODS.items()
+        }
+        torch.save(found, f"{out}/{rank}.pt")
+        torch.distributed.destroy_process_group()
+    except BaseException:
+        traceback.print_exc()
+        sys.exit(1)
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_gradient_of_one(tmp_path: Path) -> None:
+    """Every method in one start of two processes, whose parts are cut as well; what has no gradient takes part as 0."""
+    port = 31500 + os.getpid() % 2000
+    mp.start_processes(_every_method, args=(port, str(tmp_path)), nprocs=2, start_method="fork")
+    both = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    for method, made in METHODS.items():
+        whole, _ = gradients(made(), budget=10_000)
+        for found in both:
+            for name, gradient in found[method].items():
+                torch.testing.assert_close(
+                    gradient,
+                    whole.get(name, torch.zeros_like(gradient)),
+                    rtol=1e-6,
+                    atol=1e-7,
+                    msg=lambda said, at=method: f"{at}: {said}",
+                )
+            assert found[method].keys() >= whole.keys(), method
