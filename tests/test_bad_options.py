@@ -115,6 +115,14 @@ def whet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
             (*ASK, "prefer=my.py:prefer", "loss=bco", "plus=[{loss: kto}]"),
             ["kto compares with answers behind other prompts"],
         ),
+        (
+            (*ASK, "prefer=my.py:prefer", "loss=nash_md", "source.sampling.temperature=0.7"),
+            ["nash_md follows a gradient at answers as the policy itself gives them"],
+        ),
+        (
+            (*ASK, "prefer=my.py:prefer", "loss=nash_md", "source.sampling.top_p=0.9"),
+            ["leave temperature, top_p, top_k and min_p out"],
+        ),
         ((*ASK, "prefer=my.py:prefer", "online_dpo.steps=null"), ["source is given without an end: set steps"]),
         ((*ASK, "prefer=my.py:prefer", "batch=4"), ["batch of a dataset given, but a source is asked"]),
         ((*ASK, "prefer=my.py:prefer", "reference_cache=off"), ["answers of the policy are new in every step"]),

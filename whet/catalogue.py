@@ -174,6 +174,7 @@ _SAID: Mapping[tuple[str, Any], str] = {
     ("labels", True): "reads the label of each answer: desirable or not",
     ("labels", "undesirable"): "learns from the answers labelled undesirable",
     ("mismatched", True): "reads every answer also behind a prompt that it does not answer",
+    ("drawn", True): "learns from answers as the policy draws them: at temperature 1, no token cut off",
     ("sides", True): "needs answers rated above 0 and others to every prompt",
 }
 

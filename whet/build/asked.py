@@ -88,6 +88,11 @@ def _trees(config: OfflineConfig, how: SourceConfig) -> Iterator[str]:
                 f"{choice.name} compares with answers behind other prompts, which only a dataset has: choose another "
                 "loss"
             )
+        if _declared(choice, "drawn", False) and (how.sampling.temperature != 1 or how.sampling.truncates):
+            yield (
+                f"{choice.name} follows a gradient at answers as the policy itself gives them, and source.sampling has "
+                "a temperature, or cuts tokens off: leave temperature, top_p, top_k and min_p out"
+            )
     if config.reference_cache != "auto":
         yield "reference_cache is given, but answers of the policy are new in every step: leave it out"
     columns = [column for choice in choices for column in (*_read(choice, "columns"), *_read(choice, "answer_columns"))]

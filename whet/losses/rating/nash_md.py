@@ -3,8 +3,9 @@
     A(y) = P(y ≻ y′) − ½ − τ log π(y)/ref(y), a constant        L = −A(y) log π(y)
 
 The column "win_rate" is P(y ≻ y′): how often y, drawn from the policy, beats y′, drawn from the mixture of policy and
-reference, π′ ∝ π^(1−α) ref^α token by token. So the rows are the policy's own fresh answers: on rows that it did not
-draw, this is no gradient of anything. The ½ is a control variate: it lowers the variance, and must not scale the KL.
+reference, π′ ∝ π^(1−α) ref^α token by token. So the rows are the policy's own fresh answers, at temperature 1 and with
+no token cut off: on rows that it did not draw, this is no gradient of anything. The ½ is a control variate: it lowers
+the variance, and must not scale the KL.
 P needs no reward behind it: where preferences go round in a circle the policy ends at the mixture that nothing beats.
 The value is no measure of progress (its mean may rise or fall): watch the win rate. Log-probabilities are summed.
 
@@ -24,7 +25,7 @@ from whet.losses import rating_loss
 from whet.losses.terms import Responses
 
 
-@rating_loss(needs={"logprobs", "reference"}, answer_columns={"win_rate": True})
+@rating_loss(needs={"logprobs", "reference"}, answer_columns={"win_rate": True}, drawn=True)
 def nash_md(responses: Responses, *, tau: Annotated[float, Field(ge=0)] = 0.008) -> Tensor:
     """Minus log π times the regularised advantage over one half, per response.
 
