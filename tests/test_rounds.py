@@ -60,10 +60,16 @@ def numbers(run: Run, stage: int) -> dict[str, float]:
 
 
 def of(name: str, folder: Path, **more: Any) -> Run:
-    given = {"data": "lab:chat/train", **SMALL, **more}
+    given = {"data": "lab:chat/train", "rounds": 1, **SMALL, **more}
     if name == "sdpo":
-        given = {key: value for key, value in given.items() if key not in ("prompts", "max_new_tokens")}
-    return whet.run(name, model="lab:base", out=folder, **given)
+        given = {key: value for key, value in given.items() if key not in ("rounds", "prompts", "max_new_tokens")}
+    if name == "rso":
+        given.pop("rounds")
+    asks = (
+        [] if name == "sdpo" else ["answers"] if name == "rso" else [f"answers_{n + 1}" for n in range(given["rounds"])]
+    )
+    few = {f"{stage}.arguments.data.max_rows": 24 for stage in asks if given["data"] == "lab:chat/train"}
+    return whet.run(name, model="lab:base", out=folder, **given, **few)
 
 
 @pytest.mark.parametrize("name", sorted({*ROUNDS} - {"sdpo", "rso", "irpo"}))
@@ -95,7 +101,7 @@ def test_right_answers_against_wrong_ones(tmp_path: Path) -> None:
     def odd(prompts, completions, **columns):
         return [float(len(c[0]["content"]) % 2) for c in completions]
 
-    run = of("irpo", tmp_path / "run", reward=odd, group=8, pairs=3, rounds=1, prompts=4)
+    run = of("irpo", tmp_path / "run", reward=odd, group=8, pairs=3, prompts=4)
     made = rows(run.stages[0] / "pairs.jsonl")
     assert made and {(row["chosen_rating"], row["rejected_rating"]) for row in made} == {(1.0, 0.0)}
     assert max(sum(row["id"].startswith(r["id"].split("/")[0]) for row in made) for r in made) <= 3
@@ -185,7 +191,7 @@ def test_one_round_is_dpo_on_the_pairs_it_chose(name: str, tmp_path: Path) -> No
     )
     shown = [{"prompt": row["prompt"], "completion": row["chosen"]} for row in rows(data)]
     more = {} if name == "spin" else {"prefer": longer, "group": 3, "least": 0.5}
-    run = of(name, tmp_path / "run", data=shown, rounds=1, **more)
+    run = of(name, tmp_path / "run", data=shown, **more)
     made = run.stages[0] / "pairs.jsonl"
     own = {row["completion"][0]["content"] for row in shown}
     if name == "spin":
@@ -229,10 +235,8 @@ def longer(task, a, b) -> float:
 
 def test_the_price_of_a_token_turns_the_best_into_the_worst(tmp_path: Path) -> None:
     """Where length alone is liked, a high price for it prefers the shorter answer; win rates stay what they were."""
-    free = of("iterative_dpo", tmp_path / "free", prefer=longer, group=4, rounds=1, max_new_tokens=24)
-    dear = of(
-        "iterative_dpo", tmp_path / "dear", prefer=longer, group=4, rounds=1, max_new_tokens=24, length_penalty=9.0
-    )
+    free = of("iterative_dpo", tmp_path / "free", prefer=longer, group=4, max_new_tokens=24)
+    dear = of("iterative_dpo", tmp_path / "dear", prefer=longer, group=4, max_new_tokens=24, length_penalty=9.0)
 
     def lengths(run: Run) -> list[tuple[int, int]]:
         made = rows(run.stages[0] / "pairs.jsonl")
@@ -274,7 +278,7 @@ def test_data_that_the_judge_does_not_know_are_refused_before_they_are_answered(
 
 def test_temperatures_share_the_answers(tmp_path: Path) -> None:
     """Near 0 all answers of a temperature are the same; at 1 they are not."""
-    run = of("gshf", tmp_path / "run", prefer=longer, group=4, rounds=1, temperatures=(1.0, 0.01))
+    run = of("gshf", tmp_path / "run", prefer=longer, group=4, temperatures=(1.0, 0.001))
     ranked = rows(run.stages[0] / "rankings.jsonl")
     assert all(2 <= len({r[0]["content"] for r in row["responses"]}) <= 3 for row in ranked)
     with pytest.raises(ConfigError, match="3 answers cannot be shared equally among 2 temperatures"):
@@ -300,7 +304,7 @@ def test_a_round_without_a_difference_says_so(tmp_path: Path) -> None:
         return 0.5
 
     with pytest.raises(DataError, match=r"round 1 of 1 has no pair to learn from \(prompts 6, without_pair 6, pairs 0"):
-        of("iterative_dpo", tmp_path / "run", prefer=level, rounds=1, group=3)
+        of("iterative_dpo", tmp_path / "run", prefer=level, group=3)
 
 
 @pytest.mark.parametrize("name", ROUNDS)

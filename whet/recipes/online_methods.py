@@ -51,7 +51,10 @@ def given(
     seed: int,
     control: bool,
 ) -> dict[str, Any]:
-    """The parameters of a method's recipe: its own defaults, and as many prompts as all others see."""
+    """The parameters of a method's recipe: its own defaults, and as many prompts and steps as all others have.
+
+    A method that makes many pairs of a prompt learns from some of them.
+    """
     if name in FROM_PAIRS:
         own = {"data": data["pairs_shuffled" if control else "pairs"]}
         return {"model": model, "seed": seed, **own, **({"lr": rate, "batch": batch} if name == "sdpo" else {})}
@@ -63,7 +66,7 @@ def given(
         steps = math.ceil(rounds * prompts / batch)
         return {**asked, "steps": steps, "prompts": batch, "group": ANSWERS.get(name, 2)}
     number = {"prompts": rounds * prompts} if name == "rso" else {"prompts": prompts, "rounds": rounds}
-    return {**asked, **number, "lr": rate, "batch": batch}
+    return {**asked, **number, "lr": rate, "batch": batch, "steps": math.ceil(number["prompts"] / batch)}
 
 
 def altered(config: LoopConfig, *, rate: float, batch: int) -> LoopConfig:

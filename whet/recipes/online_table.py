@@ -1,7 +1,7 @@
 """The stage that compares methods which sample while they learn, or go in rounds, and the trial that runs one.
 
-All of them see as many prompts, answers being judged by one verdict for every two of them: a noisy annotator's, or in
-the control a coin's. The rates of wins that a method reads are means of such verdicts.
+All of them see as many prompts and take as many steps. Answers are judged by one verdict for every two of them: a noisy
+annotator's, or in the control a coin's. The rates of wins that a method reads are means of such verdicts.
 """
 
 from __future__ import annotations
