@@ -23,6 +23,7 @@ from whet.losses.ranking.nca import nca
 from whet.losses.ranking.plackett_luce import plackett_luce
 from whet.losses.ranking.pro import pro
 from whet.losses.ranking.rrhf import rrhf
+from whet.losses.rating.bco import bco
 from whet.losses.rating.nash_md import nash_md
 from whet.losses.rating.npo import npo
 from whet.losses.terms import Rankings, Responses
@@ -237,6 +238,29 @@ def test_npo_is_dpo_without_the_chosen_answer() -> None:
 def test_npo_leaves_alone_what_is_to_be_kept() -> None:
     given = labelled([3.0, -3.0], 1.0, 0.0)
     assert npo(given)[0].item() == 0.0 and slope(npo(given), given)[0].item() == 0.0
+
+
+@pytest.mark.parametrize("shift", ["classes", "all"])
+def test_bcos_shift_over_three_steps_by_the_formula(shift: str) -> None:
+    """A loop of its own over plain numbers; the shift is a constant, so an answer's slope is its own alone."""
+    seen: dict[float, list[float]] = {0.0: [], 1.0: []}
+    carried: dict[str, Tensor] = {}
+    for labels in ((1.0, 1.0, 0.0), (0.0, 0.0, 0.0, 1.0), (1.0, 1.0)):
+        given = labelled(torch.randn(len(labels)).tolist(), *labels)
+        assert given.policy is not None
+        value, carried = bco(replace(given, carried=carried), beta=0.3, shift=shift)
+        for reward, label in zip((0.3 * given.policy).tolist(), labels, strict=True):
+            seen[label].append(reward)
+        every = [*seen[0.0], *seen[1.0]]
+        means = [sum(some) / len(some) for some in seen.values()]
+        delta = sum(means) / 2 if shift == "classes" else sum(every) / len(every)
+        assert carried["shift"].item() == pytest.approx(delta)
+        away = [
+            (0.3 * x - delta) * (1 if label else -1) for x, label in zip(given.policy.tolist(), labels, strict=True)
+        ]
+        assert value.tolist() == pytest.approx([math.log1p(math.exp(-x)) for x in away])
+        expected = [(-0.3 if label else 0.3) / (1 + math.exp(x)) for x, label in zip(away, labels, strict=True)]
+        assert slope(value, given).tolist() == pytest.approx(expected)
 
 
 def test_nash_md_weighs_the_likelihood_by_a_constant() -> None:

@@ -12,6 +12,7 @@ import torch
 from loop_cases import OPTIM, Case, drive, save_tiny_model
 from test_rankings import MODEL
 
+import whet
 from whet.batch import Tree, pack
 from whet.build import data
 from whet.build.check import HELD_OUT, check
@@ -103,6 +104,15 @@ def test_a_sum_with_the_best_answers_likelihood_raises_it(model: Path, tmp_path:
         first["loss/plackett_luce"] + 0.2 * first["loss/nll"] + 0.5 * first["loss/dpo"]
     )
     assert both[-1]["logps/chosen"] > alone[-1]["logps/chosen"]
+
+
+def test_a_sum_is_given_from_python_as_in_yaml(model: Path, tmp_path: Path) -> None:
+    """A list of mappings is rows only where data is asked for."""
+    rows = [{"prompt": f"{i} ", "chosen": "a", "rejected": "b"} for i in range(8)]
+    plus = [{"loss": "nll", "coef": 0.2}]
+    keys = {"data.holdout": 0.0, "steps": 1}
+    run = whet.run("offline", model=str(model), data=rows, loss="simpo", plus=plus, out=tmp_path / "run", **keys)
+    assert {"loss/simpo", "loss/nll"} <= run.rows("metrics")[0].keys()
 
 
 # --- what cannot be added ---------------------------------------------------------------------------------------------

@@ -80,9 +80,10 @@ def run(
 ) -> Run:
     """Run a recipe (or YAML file) from Python; options are its parameters, or keys such as `**{"grpo.optim.lr": 1e-5}`.
 
-    A reward may be a function, data a list of rows:
+    A reward may be a function, data a list of rows; other lists are as in YAML:
 
         run = whet.run("grpo", model="lab:base", data="lab:math/train", reward=score, steps=20)
+        run = whet.run("offline", model="lab:base", data=rows, loss="dpo", plus=[{"loss": "nll", "coef": 0.2}])
     """
     objects, texts = _named(options)
     return execute(plan(recipe, texts), out=out, resume=resume, show=show, objects=objects)
@@ -93,8 +94,8 @@ def _named(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     objects: dict[str, Any] = {}
     texts: dict[str, Any] = {}
     for key, value in options.items():
-        rows = isinstance(value, list) and value and all(isinstance(row, Mapping) for row in value)
-        if callable(value) or rows:
+        listed = isinstance(value, list) and value and all(isinstance(row, Mapping) for row in value)
+        if callable(value) or (listed and key.rpartition(".")[2] in ("data", "path")):
             texts[key] = f"{CODE}{key}"
             objects[texts[key]] = value
         else:
