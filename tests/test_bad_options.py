@@ -110,6 +110,10 @@ def whet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
         ),
         ((*ASK, "prefer=my.py:prefer", "source.opponents.mix=0.2"), ["set source.opponents.sampler=mixture"]),
         ((*ASK, "prefer=my.py:prefer", "loss=xpo"), ["looks for answers of the reference, and all are the policy's"]),
+        (
+            (*ASK, "prefer=my.py:prefer", "loss=xpo", "source.opponents.sampler=mixture"),
+            ["looks for answers of the reference, and the others are a mixture's"],
+        ),
         ((*ASK, "prefer=my.py:prefer", "loss=kto"), ["kto compares with answers behind other prompts"]),
         (
             (*ASK, "prefer=my.py:prefer", "loss=bco", "plus=[{loss: kto}]"),

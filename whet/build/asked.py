@@ -100,10 +100,11 @@ def _trees(config: OfflineConfig, how: SourceConfig) -> Iterator[str]:
     for column in dict.fromkeys(columns):
         if column not in have:
             yield f"{name} reads the column {column}, which answers of the policy do not have; they have {listed(have)}"
-        if column == "from_reference" and beside is None:
+        if column == "from_reference" and (beside is None or beside.sampler != "reference"):
+            who = "all are the policy's" if beside is None else f"the others are a {beside.sampler}'s"
             yield (
-                f"{name} looks for answers of the reference, and all are the policy's: set source.opponents.count=1, "
-                "or choose another loss"
+                f"{name} looks for answers of the reference, and {who}: set source.opponents.count=1 and its sampler "
+                "reference, or choose another loss"
             )
 
 

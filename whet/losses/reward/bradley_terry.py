@@ -15,11 +15,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
 from whet.losses import reward_loss
+from whet.losses.preference.dpo import logistic
 from whet.losses.terms import Responses
 
 
@@ -43,5 +43,5 @@ def bradley_terry(
     difference = chosen.scores() - rejected.scores()
     if margin:
         difference = difference - margin * chosen.column("margin")
-    logistic = -(1 - label_smoothing) * F.logsigmoid(difference) - label_smoothing * F.logsigmoid(-difference)
-    return logistic + centring * (chosen.scores() + rejected.scores()).square()
+    centred = centring * (chosen.scores() + rejected.scores()).square()
+    return logistic(difference, label_smoothing) + centred
