@@ -171,7 +171,7 @@ class SourceConfig(Config):
     group: Annotated[int, Field(ge=2)] = 2
     """Answers per prompt, the opponents' included."""
     sampling: SamplingConfig = SamplingConfig()
-    """How they are drawn."""
+    """How they are drawn. Losses look at log-probabilities at temperature 1, whatever answers are drawn at."""
     prefer: PreferConfig | None = None
     """Who compares them; this or `rewards`. An answer's value is then its rate of wins over its siblings, or over
     the opponents where there are some."""
