@@ -7,8 +7,7 @@
 The means run over all answers seen so far, this step's included, without gradient; what they were goes from step to
 step and into checkpoints. Rows behind another prompt (column "mismatched", there for KTO in a sum of both) are in no
 mean and have loss 0. `shift="all"` takes one mean over both labels, as TRL's trainer does, so unequal numbers of
-labels move it. The paper's density ratio, by which undesirable answers to unlike prompts count less, is a number of the
-data: give it as the column `weight`. Log-probabilities are summed.
+labels move it. Log-probabilities are summed.
 The paper's density ratio, which makes undesirable answers to unlike prompts count less, is a number of the data: give
 it as the column `weight`.
 """
