@@ -11,6 +11,8 @@ from whet.cli import app
 from whet.costs import cost, is_priced
 
 HERE = Path(__file__).parent
+LEARNED = HERE / "learned.md"
+"""What `whet run lab_preferences` printed, with what is to be said of it: the only part that is not made here."""
 COMMANDS = (
     [],
     ["run"],
@@ -48,7 +50,7 @@ def methods() -> str:
         lines.append("")
     lines += ["## lab world", "", "| name | task |", "|---|---|"]
     lines += [f"| `{name}` | {_cell(sentence)} |" for name, sentence in worlds()]
-    lines += ["", "# Pages", ""]
+    lines += ["", LEARNED.read_text().strip(), "", "# Pages", ""]
     for shelf in shelves()[1:]:
         for entry in shelf.entries():
             page = explained(shelf, entry, width=120).partition("\n\n")[2]
