@@ -110,6 +110,8 @@ class Rankings:
 
     >>> r = Rankings(there=torch.tensor([[True, True, True]]), rating=torch.tensor([[2.0, 0.0, 2.0]]),
     ...              length=torch.full((1, 3), 4.0), policy=torch.tensor([[-8.0, -4.0, -2.0]]))
+    >>> replace(r, col={"words": 2 * r.length}).column("words")[0].tolist()                   # the data's own
+    [8.0, 8.0, 8.0]
     >>> r.better()[0].int().tolist()                                       # the tied two beat the second one
     [[0, 1, 0], [0, 0, 0], [0, 1, 0]]
     >>> r.top().int().tolist()                                             # both of them are the best
